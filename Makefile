@@ -1,0 +1,39 @@
+# make run, make test, make check; `make PYTHON=python3.13 run` takes another Python.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN = .venv/bin
+
+run: .venv/run
+	@echo "The blog is at http://$(HOST):$(PORT) – Ctrl-C stops it."
+	@exec $(BIN)/granian --interface wsgi --factory --no-ws --blocking-threads 16 --backpressure 128 \
+		--host $(HOST) --port $(PORT) --workers-kill-timeout 10 app:create_app
+
+test: .venv/test node_modules/.installed
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The blog needs Python 3.11 or newer: make PYTHON=python3.13 run")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/test: tests/requirements.txt requirements.txt .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@ .venv/run
+
+# The HTML checker and Lighthouse are optional, and want Node.js.
+node_modules/.installed: package.json
+	@mkdir -p node_modules
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock; fi
+	@touch $@
+
+.PHONY: run test check

@@ -1,0 +1,126 @@
+"""The database: its connection, its time type, and its upgrade to this release's tables."""
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from flask import Flask, has_request_context, request
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import exc
+from sqlalchemy.orm import DeclarativeBase, registry
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 §9.2.1: they change nothing
+BUSY_MAX = 5000  # milliseconds that a writer waits for the others on SQLite
+CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
+LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
+
+# What the database raises when it cannot be reached, read or written just now.
+UNAVAILABLE = (
+    exc.OperationalError,
+    exc.InterfaceError,
+    exc.InternalError,
+    exc.TimeoutError,
+    sqlite3.OperationalError,
+)
+
+
+class UTCDateTime(sa.TypeDecorator[datetime]):
+    """An aware datetime in UTC, also on SQLite, which stores no zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+class Base(DeclarativeBase):
+    """The base of every model."""
+
+    registry = registry(
+        type_annotation_map={datetime: UTCDateTime},
+        metadata=sa.MetaData(
+            naming_convention={
+                "ix": "ix_%(table_name)s_%(column_0_name)s",
+                "pk": "pk_%(table_name)s",
+                "fk": "fk_%(table_name)s_%(column_0_name)s",
+                "uq": "uq_%(table_name)s_%(column_0_name)s",
+                "ck": "ck_%(table_name)s_%(constraint_name)s",
+            }
+        ),
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+def now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def init_app(app: Flask) -> None:
+    """Connect the app to its database and bring the tables up to date."""
+    if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
+        options = app.config["SQLALCHEMY_ENGINE_OPTIONS"]
+        timeout = {"connect_args": {"connect_timeout": CONNECT_MAX}}
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = timeout | options
+    db.init_app(app)
+    with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            sa.event.listen(db.engine, "connect", _set_up_sqlite)
+            sa.event.listen(db.engine, "begin", _begin_on_sqlite)
+        upgrade()
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_on_sqlite, not in the driver
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MAX}")
+    connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait
+    connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_on_sqlite(connection: sa.Connection) -> None:
+    """Begin a transaction: one that cannot write for a safe request, else the only writer.
+
+    A deferred transaction that reads and then writes would lose the writes of others unseen.
+    """
+    safe = has_request_context() and request.method in SAFE_METHODS
+    sqlite = connection.connection.driver_connection
+    assert sqlite
+    sqlite.execute(f"PRAGMA query_only = {safe:d}")
+    sqlite.execute("BEGIN" if safe else "BEGIN IMMEDIATE")
+
+
+def wait_in_line(connection: sa.Connection) -> None:
+    """Let one transaction at a time past this line; on SQLite a writer is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
+
+
+def upgrade() -> None:
+    """Bring the tables to this release; processes that start at once do it one after another."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with db.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            # Rebuilding a table would delete the rows that refer to it.
+            sqlite = connection.connection.driver_connection
+            assert sqlite
+            sqlite.execute("PRAGMA foreign_keys = OFF")
+        with connection.begin():
+            wait_in_line(connection)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            if connection.dialect.name == "sqlite":
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                assert not broken, f"The upgrade would lose rows: {broken}"
+    db.engine.dispose()  # also the connection with its foreign keys off

@@ -1,0 +1,215 @@
+"""The blog's tables, the rules of who may do what, and the queries by their names."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from flask_login import AnonymousUserMixin
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship, undefer
+
+import rendering
+from database import Base, db, now, wait_in_line
+
+USERNAME_MAX = 30  # characters; fits a byline on a phone
+TITLE_MAX = 200  # characters
+PAGE_SIZE = 10  # posts in a list
+COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
+SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Visitor(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no types
+    """Somebody who is not logged in; answers what templates and rules ask of a User."""
+
+    id = None
+    is_owner = False
+    may_post = False
+
+
+class User(Base):
+    """An account. The first is the site's owner; others are authors, or members who comment."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(USERNAME_MAX))
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    # Not columns, but what Flask-Login asks; the session is the one that loaded this user.
+    is_authenticated = is_active = True
+    is_anonymous = False
+    session_id = ""
+
+    __table_args__ = (
+        sa.Index("uq_users_username", sa.func.lower(username), unique=True),
+        sa.CheckConstraint("role IN ('owner', 'author', 'member')", name="role"),
+        {"sqlite_autoincrement": True},  # ids are never used again: old links stay dead
+    )
+
+    @property
+    def is_owner(self) -> bool:
+        return self.role == "owner"
+
+    @property
+    def may_post(self) -> bool:
+        return self.role != "member"
+
+    def get_id(self) -> str:
+        """What Flask-Login keeps in the cookie: the session's id, which the server can end."""
+        return self.session_id
+
+    @classmethod
+    def named(cls, username: str) -> sa.Select[tuple["User"]]:
+        """`Select` of the one User of that name, in any case."""
+        return sa.select(cls).where(sa.func.lower(cls.username) == username.lower())
+
+    @classmethod
+    def create(cls, username: str, password_hash: str, may: str) -> "User":
+        """Add an account, the first as owner; IntegrityError when the name is taken.
+
+        `may` is "post" or "comment".
+        """
+        wait_in_line(db.session.connection())
+        is_first = not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
+        role = "owner" if is_first else {"post": "author", "comment": "member"}[may]
+        user = cls(username=username, password_hash=password_hash, role=role)
+        db.session.add(user)
+        db.session.flush()
+        return user
+
+
+class Session(Base):
+    """One browser in which somebody is logged in. Deleting the row logs it out."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    ends_at: Mapped[datetime] = mapped_column(index=True)
+
+    @classmethod
+    def user_of(cls, session_id: str) -> sa.Select[tuple[User]]:
+        """`Select` of the User of a session that has not ended."""
+        return sa.select(User).join(cls).where(cls.id == session_id, cls.ends_at > now())
+
+
+class Comment(Base):
+    """An answer to a post."""
+
+    __tablename__ = "comments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    post_id: Mapped[int] = mapped_column(sa.ForeignKey("posts.id", ondelete="CASCADE"))
+    author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id), index=True)
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime | None]
+
+    author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+    post: Mapped["Post"] = relationship()
+
+    __table_args__ = (
+        sa.Index("ix_comments_post_id", "post_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    @classmethod
+    def under(cls, post: "Post") -> sa.Select[tuple["Comment"]]:
+        """`Select` of the post's Comments, oldest first."""
+        return sa.select(cls).where(cls.post_id == post.id).order_by(cls.id)
+
+    def is_editable_by(self, user: User | Visitor) -> bool:
+        """Its author edits a comment while it is fresh."""
+        is_fresh = now() - self.created_at < timedelta(minutes=COMMENT_EDIT_MINUTES)
+        return user.id == self.author_id and is_fresh
+
+    def is_deletable_by(self, user: User | Visitor) -> bool:
+        """Its author deletes a comment, and whoever may change the post."""
+        return user.id == self.author_id or self.post.is_editable_by(user)
+
+
+class Post(Base):
+    """What an author publishes, in Markdown."""
+
+    __tablename__ = "posts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
+    title: Mapped[str] = mapped_column(sa.String(TITLE_MAX))
+    body: Mapped[str]
+    published_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime | None]
+
+    author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+    comment_count: Mapped[int] = column_property(
+        sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
+        deferred=True,
+        raiseload=True,
+    )
+
+    # The lists' orders, so that no list is sorted when it is read.
+    __table_args__ = (
+        sa.Index("ix_posts_published_at", "published_at", "id"),
+        sa.Index("ix_posts_author_id", "author_id", "published_at", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    @property
+    def slug(self) -> str:
+        """The title in the URL."""
+        slug = rendering.slug(self.title) or "post"
+        return f"{slug}-post" if slug in SLUGS_TAKEN else slug
+
+    @property
+    def key(self) -> str:
+        """The post's place in every list: `<microseconds since 1970>-<id>`."""
+        return f"{(self.published_at - EPOCH) // timedelta(microseconds=1)}-{self.id}"
+
+    @classmethod
+    def published(cls) -> sa.Select[tuple["Post"]]:
+        """`Select` of Post with the number of its comments."""
+        return sa.select(cls).options(undefer(cls.comment_count))
+
+    def is_editable_by(self, user: User | Visitor) -> bool:
+        """Its author and the owner edit and delete a post."""
+        return user.id == self.author_id or user.is_owner
+
+
+class Page(NamedTuple):
+    """Posts, newest first, and the keys from which its neighbours go on; None where none is."""
+
+    posts: Sequence[Post]
+    newer: str | None
+    older: str | None
+
+
+def page_of(posts: sa.Select[tuple[Post]], before: str | None, after: str | None) -> Page:
+    """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
+
+    LookupError for what is no key.
+    """
+    place = sa.tuple_(Post.published_at, Post.id)
+    ascending = bool(after)
+    if key := before or after:
+        if not (match := re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)):
+            raise LookupError(key)
+        at, id = EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
+        posts = posts.where(place > (at, id) if ascending else place < (at, id))
+    order = (
+        (Post.published_at, Post.id) if ascending else (Post.published_at.desc(), Post.id.desc())
+    )
+    found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
+    shown = found[:PAGE_SIZE][:: -1 if ascending else 1]
+    if not shown:
+        return Page([], None, None)
+    is_more = len(found) > PAGE_SIZE
+    return Page(
+        posts=shown,
+        newer=shown[0].key if (is_more if ascending else before) else None,
+        older=shown[-1].key if (is_more or ascending) else None,
+    )

@@ -1,0 +1,143 @@
+"""What keeps the blog safe: headers, bounded requests, hashing in turn, and sessions."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import BoundedSemaphore
+
+import sqlalchemy as sa
+from flask import Flask, Response, abort, current_app, request, session
+from flask.sessions import SecureCookieSessionInterface
+from flask_login import LoginManager, current_user, login_user, logout_user
+from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from database import db, now
+from models import Session, User, Visitor
+
+FIELDS_MAX = 50  # in one form; ours have at most six
+HASHES_MAX = 2  # at a time, each with a core and 32 MiB
+HASH_WAIT_MAX = 5  # seconds in the queue for one of them
+SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' https:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+HSTS = "max-age=31536000"  # a year, in seconds
+
+login_manager = LoginManager()
+login_manager.anonymous_user = Visitor
+login_manager.session_protection = None  # an address changes with every walk out of the Wi-Fi
+hashing = BoundedSemaphore(HASHES_MAX)
+
+
+class SessionInterface(SecureCookieSessionInterface):
+    """Flask's signed cookie, Secure exactly when the request is https."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+
+def init_app(app: Flask) -> None:
+    """Guard every request to the app and every response from it."""
+    if proxies := app.config["PROXIES"]:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's manual does
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
+    app.session_interface = SessionInterface()
+    login_manager.init_app(app, add_context_processor=False)
+    app.before_request(refuse_oddities)
+    app.after_request(add_headers)
+
+
+def refuse_oddities() -> None:
+    """Refuse what no browser sends for a person: 404 for the path, 413 for the size."""
+    if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path):
+        abort(404)
+    if request.method == "POST":
+        if sum(1 for _ in request.form.items(multi=True)) > FIELDS_MAX:
+            abort(413)
+        if request.content_length is None:
+            # A chunked body is cut at its limit; only reading on tells.
+            request.stream.read(1)
+
+
+def add_headers(response: Response) -> Response:
+    """Add the security headers, and keep private pages out of shared caches."""
+    response.headers.extend(HEADERS)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = HSTS
+    if "Cache-Control" not in response.headers:
+        is_private = bool(session) or session.modified
+        response.headers["Cache-Control"] = "private, no-cache" if is_private else "no-cache"
+    return response
+
+
+def safe_path(path: str | None) -> str | None:
+    """The path if it leads to this site and nowhere else, else None."""
+    return path if path and re.fullmatch(r"/(?![/\\])[!-\[\]-~]*", path) else None
+
+
+@contextmanager
+def password_slot() -> Iterator[None]:
+    """Wait for one of the HASHES_MAX places, without a transaction: others write meanwhile.
+
+    Changes that were not committed are lost. 503 after HASH_WAIT_MAX seconds.
+    """
+    db.session.rollback()
+    if not hashing.acquire(timeout=HASH_WAIT_MAX):
+        raise ServiceUnavailable(retry_after=HASH_WAIT_MAX)
+    try:
+        yield
+    finally:
+        hashing.release()
+
+
+def hash_password(password: str) -> str:
+    """The password's salted hash. Takes about 0.15 s."""
+    with password_slot():
+        return generate_password_hash(password, current_app.config["PASSWORD_HASH"])
+
+
+def is_password_of(user: User | None, password: str) -> bool:
+    """Whether it is the user's password. For nobody it is not, but finding out takes as long."""
+    nobody = f"{current_app.config['PASSWORD_HASH']}$nobody$"
+    stored = user.password_hash if user else nobody
+    with password_slot():
+        return check_password_hash(stored, password)
+
+
+@login_manager.user_loader  # type: ignore[untyped-decorator]  # Flask-Login has no types
+def load_user(session_id: str) -> User | None:
+    """The user of the session whose id the cookie carries; None when it has ended."""
+    user = db.session.scalar(Session.user_of(session_id))
+    if user:
+        user.session_id = session_id
+    return user
+
+
+def log_in(user: User, keep: bool) -> None:
+    """Begin a session; `keep` keeps it past the browser's end."""
+    log_out()
+    session.permanent = keep
+    time = current_app.permanent_session_lifetime if keep else SESSION_TIME
+    user.session_id = secrets.token_urlsafe(32)
+    db.session.add(Session(id=user.session_id, user_id=user.id, ends_at=now() + time))
+    login_user(user)
+
+
+def log_out() -> None:
+    """End this browser's session, and forget those whose time is over."""
+    ended = sa.or_(Session.id == current_user.get_id(), Session.ends_at <= now())
+    db.session.execute(sa.delete(Session).where(ended))
+    logout_user()
+    session.clear()
