@@ -7,11 +7,11 @@ BIN = .venv/bin
 
 run: .venv/run
 	@echo "The blog is at http://$(HOST):$(PORT) – Ctrl-C stops it."
-	@exec $(BIN)/granian --interface wsgi --factory --no-ws --blocking-threads 16 --backpressure 128 \
+	@exec $(BIN)/granian --interface wsgi --factory --blocking-threads 16 --backpressure 128 \
 		--host $(HOST) --port $(PORT) --workers-kill-timeout 10 app:create_app
 
 test: .venv/test node_modules/.installed
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 check: .venv/test
 	$(BIN)/ruff format --check .

@@ -22,8 +22,13 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy.exc import IntegrityError
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
-from werkzeug.routing import BaseConverter, IntegerConverter
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    SecurityError,
+    ServiceUnavailable,
+)
+from werkzeug.routing import BaseConverter, IntegerConverter, Map
 from werkzeug.urls import iri_to_uri
 
 import cli
@@ -33,7 +38,7 @@ import rendering
 import security
 from database import db
 from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
-from models import COMMENT_EDIT_MINUTES, Comment, Post, User, Visitor, page_of
+from models import COMMENT_EDIT_MINUTES, ID_MAX, Comment, Post, User, Visitor, page_of
 from security import login_manager
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
@@ -56,8 +61,8 @@ class IdConverter(IntegerConverter):
 
     regex = "[1-9][0-9]{0,9}"
 
-    def to_python(self, value: str) -> int:
-        return min(super().to_python(value), 2**31 - 1)
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map, max=ID_MAX)
 
 
 class NameConverter(BaseConverter):
@@ -86,6 +91,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     security.init_app(app)
     app.register_blueprint(blog)
     app.register_error_handler(HTTPException, show_error)
+    app.register_error_handler(SecurityError, lambda error: error)  # no links to a forged host
     app.register_error_handler(InternalServerError, show_failure)
     for error in database.UNAVAILABLE:
         app.register_error_handler(error, show_unavailable)
@@ -120,7 +126,7 @@ def show_user(username: str) -> ResponseReturnValue:
     return show_list(Post.published().where(Post.author_id == user.id), author=user)
 
 
-def show_list(posts: sa.Select[tuple[Post]], author: User | None = None) -> ResponseReturnValue:
+def show_list(posts: sa.Select[Post], author: User | None = None) -> ResponseReturnValue:
     """One page of the posts; 404 if it does not exist."""
     before, after = request.args.get("before"), request.args.get("after")
     try:
@@ -142,13 +148,15 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     post = db.get_or_404(Post, id)
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    return render_post(post, CommentForm())
+    # A form would set a cookie, and visitors have none.
+    return render_post(post, CommentForm() if current_user.is_authenticated else None)
 
 
-def render_post(post: Post, form: CommentForm) -> ResponseReturnValue:
+def render_post(post: Post, form: CommentForm | None) -> ResponseReturnValue:
     """The post's page, with the comment form as it is."""
     comments = db.session.scalars(Comment.under(post)).all()
-    return render_template("post.html", post=post, comments=comments, form=form), form.status
+    page = render_template("post.html", post=post, comments=comments, form=form)
+    return page, form.status if form else 200
 
 
 @blog.get("/healthz")
@@ -321,7 +329,7 @@ def log_out() -> ResponseReturnValue:
     return redirect(url_for("blog.home"), 303)
 
 
-@login_manager.unauthorized_handler  # type: ignore[untyped-decorator]  # Flask-Login has no types
+@login_manager.unauthorized_handler
 def ask_to_log_in() -> ResponseReturnValue:
     """Lead to the log-in page; but a text that was sent comes back, status 400."""
     if request.method == "POST":

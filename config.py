@@ -54,7 +54,7 @@ SQLALCHEMY_ENGINE_OPTIONS = {
 
 def load(app: Flask, settings: dict[str, Any]) -> None:
     """Fill `app.config`; ValueError, with a sentence for the operator, where a value is wrong."""
-    Path(app.instance_path).mkdir(parents=True, exist_ok=True)
+    Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
     app.config.from_object(__name__)
     app.config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     app.config.from_prefixed_env("BLOG")
@@ -90,5 +90,5 @@ def _kept_key(path: Path) -> str:
         # A link appears whole or not at all, and never over another process's key.
         with suppress(FileExistsError):
             os.link(draft, path)
-        os.unlink(draft)
+        Path(draft).unlink()
     return path.read_text()

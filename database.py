@@ -94,10 +94,19 @@ def _begin_on_sqlite(connection: sa.Connection) -> None:
     A deferred transaction that reads and then writes would lose the writes of others unseen.
     """
     safe = has_request_context() and request.method in SAFE_METHODS
-    sqlite = connection.connection.driver_connection
-    assert sqlite
-    sqlite.execute(f"PRAGMA query_only = {safe:d}")
-    sqlite.execute("BEGIN" if safe else "BEGIN IMMEDIATE")
+    _execute(connection, f"PRAGMA query_only = {safe:d}")
+    _execute(connection, "BEGIN" if safe else "BEGIN IMMEDIATE")
+
+
+def _check_references(connection: sa.Connection) -> None:
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        raise RuntimeError(f"Not upgraded, for rows would lose what they refer to: {broken}")
+
+
+def _execute(connection: sa.Connection, statement: str) -> None:
+    """Send the driver a statement past SQLAlchemy, which would begin a transaction for it."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute(statement)
 
 
 def wait_in_line(connection: sa.Connection) -> None:
@@ -113,14 +122,11 @@ def upgrade() -> None:
     with db.engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             # Rebuilding a table would delete the rows that refer to it.
-            sqlite = connection.connection.driver_connection
-            assert sqlite
-            sqlite.execute("PRAGMA foreign_keys = OFF")
+            _execute(connection, "PRAGMA foreign_keys = OFF")
         with connection.begin():
             wait_in_line(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             if connection.dialect.name == "sqlite":
-                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-                assert not broken, f"The upgrade would lose rows: {broken}"
+                _check_references(connection)
     db.engine.dispose()  # also the connection with its foreign keys off

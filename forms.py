@@ -25,20 +25,20 @@ RESERVED = {
 }
 
 
-def tidy(text: str | None) -> str:
+def tidy(text: str) -> str:
     """The text with `\\n` as its line ends and without control characters but tabs."""
-    text = re.sub(r"\r\n?", "\n", text or "")
+    text = re.sub(r"\r\n?", "\n", text)
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]", "", text)
 
 
-def tidy_line(text: str | None) -> str:
+def tidy_line(text: str) -> str:
     """The text on one line, without space around it."""
     return " ".join(tidy(text).split())
 
 
-def normal(password: str | None) -> str:
+def normal(password: str) -> str:
     """The password in one Unicode form, so that it is the same from every keyboard."""
-    return unicodedata.normalize("NFC", password or "")
+    return unicodedata.normalize("NFC", password)
 
 
 def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
@@ -46,8 +46,6 @@ def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
 
     def check(_form: FlaskForm, field: Field) -> None:
         count = len(field.data)
-        if not any(char.isprintable() and not char.isspace() for char in field.data):
-            raise ValidationError("There is nothing to see in it yet.")
         if not least <= count <= most:
             raise ValidationError(
                 f"It has {count:,} characters; it can have {least:,} to {most:,}."
@@ -56,13 +54,46 @@ def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
     return check
 
 
+def visible(_form: FlaskForm, field: Field) -> None:
+    """A validator that refuses text of nothing but spaces and other characters without a shape."""
+    if not any(char.isprintable() and not char.isspace() for char in field.data):
+        raise ValidationError("There is nothing to see in it yet.")
+
+
 @lru_cache(maxsize=1)
 def common_passwords() -> frozenset[str]:
     """The passwords that guessers try first, from zxcvbn's list."""
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
-class Form(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
+class LineField(StringField):
+    """Text on one line."""
+
+    data: str
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.data = tidy_line("".join(valuelist[:1]))
+
+
+class TextField(TextAreaField):
+    """Text on many lines."""
+
+    data: str
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.data = tidy("".join(valuelist[:1]))
+
+
+class SecretField(PasswordField):
+    """A password."""
+
+    data: str
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.data = normal("".join(valuelist[:1]))
+
+
+class Form(FlaskForm):
     """The base of every form; on its own, a form with nothing but its CSRF token."""
 
     def validate(self, extra_validators: Any = None) -> bool:
@@ -85,16 +116,14 @@ class Form(FlaskForm):  # type: ignore[misc]  # Flask-WTF has no types
 class LogInForm(Form):
     """Username and password of an account."""
 
-    username = StringField(
+    username = LineField(
         "Username",
         [InputRequired("Enter your username.")],
-        filters=[tidy_line],
         render_kw={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"},
     )
-    password = PasswordField(
+    password = SecretField(
         "Password",
         [InputRequired("Enter your password.")],
-        filters=[normal],
         render_kw={"autocomplete": "current-password"},
     )
     remember = BooleanField("Keep me signed in for 30 days")
@@ -103,31 +132,28 @@ class LogInForm(Form):
 class SignUpForm(Form):
     """What a new account needs. Whether the name is free, the database decides."""
 
-    username = StringField(
+    username = LineField(
         "Username",
         [
             InputRequired("Choose a username."),
             length(USERNAME_MIN, USERNAME_MAX),
             Regexp("^[A-Za-z0-9_-]+$", message="Use only letters a to z, digits, _ and -."),
         ],
-        filters=[tidy_line],
         description=f"{USERNAME_MIN} to {USERNAME_MAX} letters a to z, digits, _ or -.",
         render_kw={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"},
     )
-    password = PasswordField(
+    password = SecretField(
         "Password",
         [InputRequired("Choose a password."), length(PASSWORD_MIN, PASSWORD_MAX)],
-        filters=[normal],
         description=f"At least {PASSWORD_MIN} characters. Several words are easy to remember.",
         render_kw={"autocomplete": "new-password"},
     )
-    confirm = PasswordField(
+    confirm = SecretField(
         "Password again",
         [
             InputRequired("Enter the password again."),
             EqualTo("password", "The two passwords differ."),
         ],
-        filters=[normal],
         render_kw={"autocomplete": "new-password"},
     )
 
@@ -147,17 +173,15 @@ class SignUpForm(Form):
 class PostForm(Form):
     """The text of a post."""
 
-    title = StringField(
+    title = LineField(
         "Title",
-        [InputRequired("Give the post a title."), length(1, TITLE_MAX)],
-        filters=[tidy_line],
+        [InputRequired("Give the post a title."), visible, length(1, TITLE_MAX)],
         description=f"At most {TITLE_MAX} characters.",
         render_kw={"dir": "auto"},
     )
-    body = TextAreaField(
+    body = TextField(
         "Text",
-        [InputRequired("Write something."), length(1, POST_MAX)],
-        filters=[tidy],
+        [InputRequired("Write something."), visible, length(1, POST_MAX)],
         description=f"In Markdown, at most {POST_MAX:,} characters.",
         render_kw={"dir": "auto", "rows": 16},
     )
@@ -166,10 +190,9 @@ class PostForm(Form):
 class CommentForm(Form):
     """The text of a comment."""
 
-    body = TextAreaField(
+    body = TextField(
         "Your comment",
-        [InputRequired("Write something."), length(1, COMMENT_MAX)],
-        filters=[tidy],
+        [InputRequired("Write something."), visible, length(1, COMMENT_MAX)],
         description=f"In Markdown, at most {COMMENT_MAX:,} characters.",
         render_kw={"dir": "auto", "rows": 5},
     )

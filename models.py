@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship,
 import rendering
 from database import Base, db, now, wait_in_line
 
+ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
 TITLE_MAX = 200  # characters
 PAGE_SIZE = 10  # posts in a list
@@ -20,7 +21,7 @@ SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Visitor(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no types
+class Visitor(AnonymousUserMixin):
     """Somebody who is not logged in; answers what templates and rules ask of a User."""
 
     id = None
@@ -63,7 +64,7 @@ class User(Base):
         return self.session_id
 
     @classmethod
-    def named(cls, username: str) -> sa.Select[tuple["User"]]:
+    def named(cls, username: str) -> sa.Select["User"]:
         """`Select` of the one User of that name, in any case."""
         return sa.select(cls).where(sa.func.lower(cls.username) == username.lower())
 
@@ -93,7 +94,7 @@ class Session(Base):
     ends_at: Mapped[datetime] = mapped_column(index=True)
 
     @classmethod
-    def user_of(cls, session_id: str) -> sa.Select[tuple[User]]:
+    def user_of(cls, session_id: str) -> sa.Select[User]:
         """`Select` of the User of a session that has not ended."""
         return sa.select(User).join(cls).where(cls.id == session_id, cls.ends_at > now())
 
@@ -119,7 +120,7 @@ class Comment(Base):
     )
 
     @classmethod
-    def under(cls, post: "Post") -> sa.Select[tuple["Comment"]]:
+    def under(cls, post: "Post") -> sa.Select["Comment"]:
         """`Select` of the post's Comments, oldest first."""
         return sa.select(cls).where(cls.post_id == post.id).order_by(cls.id)
 
@@ -171,7 +172,7 @@ class Post(Base):
         return f"{(self.published_at - EPOCH) // timedelta(microseconds=1)}-{self.id}"
 
     @classmethod
-    def published(cls) -> sa.Select[tuple["Post"]]:
+    def published(cls) -> sa.Select["Post"]:
         """`Select` of Post with the number of its comments."""
         return sa.select(cls).options(undefer(cls.comment_count))
 
@@ -188,7 +189,7 @@ class Page(NamedTuple):
     older: str | None
 
 
-def page_of(posts: sa.Select[tuple[Post]], before: str | None, after: str | None) -> Page:
+def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Page:
     """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
 
     LookupError for what is no key.
@@ -196,13 +197,12 @@ def page_of(posts: sa.Select[tuple[Post]], before: str | None, after: str | None
     place = sa.tuple_(Post.published_at, Post.id)
     ascending = bool(after)
     if key := before or after:
-        if not (match := re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)):
+        match = re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)
+        if not match or int(match[2]) > ID_MAX:
             raise LookupError(key)
         at, id = EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
         posts = posts.where(place > (at, id) if ascending else place < (at, id))
-    order = (
-        (Post.published_at, Post.id) if ascending else (Post.published_at.desc(), Post.id.desc())
-    )
+    order = [column if ascending else column.desc() for column in place.clauses]
     found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
     shown = found[:PAGE_SIZE][:: -1 if ascending else 1]
     if not shown:

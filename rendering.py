@@ -63,16 +63,15 @@ def markdown(text: str, small: bool = False) -> Markup:
     `small` is for comments: line breaks are kept; no images, headings or footnotes.
     """
     parser = _small_parser() if small else _parser()
-    return Markup(
-        nh3.clean(
-            parser.render(text),
-            tags=TAGS,
-            attributes=ATTRIBUTES,
-            set_tag_attribute_values=SET_ATTRIBUTES,
-            url_schemes={"http", "https", "mailto"},
-            link_rel="nofollow ugc noopener",
-        )
+    clean = nh3.clean(
+        parser.render(text),
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        set_tag_attribute_values=SET_ATTRIBUTES,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="nofollow ugc noopener",
     )
+    return Markup(clean)  # noqa: S704  # this is the door
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -117,9 +116,9 @@ def _base_parser() -> MarkdownIt:
         "highlight": _coloured,
     }
     parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough", "linkify"])
-    assert parser.linkify
-    # "app.py" is a file here, not a site in Paraguay.
-    parser.linkify.set({"fuzzy_link": False})
+    if parser.linkify:
+        # "app.py" is a file here, not a site in Paraguay.
+        parser.linkify.set({"fuzzy_link": False})
     parser.use(tasklists_plugin)
     parser.add_render_rule("fence", _fence)
     parser.add_render_rule("th_open", _aligned)
@@ -140,7 +139,7 @@ def _fence(
     """A block of code, without colours once the text has COLOURED_MAX characters of it."""
     env["code"] = env.get("code", 0) + len(tokens[index].content)
     if env["code"] > COLOURED_MAX:
-        options = OptionsDict({**options, "highlight": None})
+        tokens[index].info = ""
     return self.fence(tokens, index, options, env)
 
 

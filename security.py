@@ -116,7 +116,7 @@ def is_password_of(user: User | None, password: str) -> bool:
         return check_password_hash(stored, password)
 
 
-@login_manager.user_loader  # type: ignore[untyped-decorator]  # Flask-Login has no types
+@login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
     user = db.session.scalar(Session.user_of(session_id))

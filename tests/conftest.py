@@ -1,0 +1,209 @@
+"""The cast of the tests, and the databases and browsers that they play on.
+
+Every test that touches the database runs on SQLite and on PostgreSQL.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from werkzeug.serving import make_server
+
+from app import create_app
+from database import db
+
+PASSWORD = "correct horse 9"
+QUICK_HASH = "scrypt:1024:8:1"
+
+
+def missing(component, remedy):
+    """Skip the test for what this machine lacks; with CI=true, fail it."""
+    sentence = f"{component} is missing: {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+class Person:
+    """Somebody with a browser of their own."""
+
+    def __init__(self, app, name=None):
+        self.app, self.name = app, name
+        self.client = app.test_client()
+
+    def get(self, path, **options):
+        return self.client.get(path, buffered=True, **options)
+
+    def token(self):
+        page = self.get("/").text
+        if "csrf_token" not in page:
+            page = self.get("/login").text
+        return re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)[1]
+
+    def send(self, path, headers=None, **fields):
+        fields.setdefault("csrf_token", self.token())
+        return self.client.post(path, data=fields, headers=headers)
+
+    def sign_up(self):
+        fields = {"username": self.name, "password": PASSWORD, "confirm": PASSWORD}
+        assert self.send("/signup", **fields).status_code == 303
+        return self
+
+    def log_in(self, **fields):
+        return self.send("/login", **{"username": self.name, "password": PASSWORD} | fields)
+
+    def write(self, title="A title", body="Some text."):
+        """Publish a post; its path."""
+        answer = self.send("/posts/new", title=title, body=body, action="publish")
+        assert answer.status_code == 303, answer.text
+        return answer.location
+
+    def comment(self, post, body="A comment."):
+        """Comment on the post at that path; the comment's path, with its fragment."""
+        answer = self.send(f"/posts/{post.split('/')[2]}/comments", body=body)
+        assert answer.status_code == 303, answer.text
+        return answer.location
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A connection string, but for its database, of a PostgreSQL server of our own."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = programs[-1] if programs else Path(shutil.which("initdb") or "").parent
+    if not (found / "initdb").is_file() or not (found / "pg_ctl").is_file():
+        missing("PostgreSQL", "apt-get install postgresql")
+    # A short path: a Unix socket's has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as folder:
+        # PostgreSQL refuses to run as root.
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if user:
+            shutil.chown(folder, "postgres")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=200"
+
+        def run(program, *words):
+            command = [*user, found / program, "-D", f"{folder}/data", *words]
+            subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+        run("initdb", "--auth=trust", "--username=blog", "--encoding=UTF8", "--no-sync")
+        run("pg_ctl", "--wait", "-o", options, "-l", f"{folder}/log", "start")
+        try:
+            yield f"postgresql://blog@/{{}}?host={folder}"
+        finally:
+            run("pg_ctl", "--wait", "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """An empty blog's SQLite file, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    close(create_app(str(folder), SECRET_KEY="x"))
+    return folder / "blog.db"
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql, tmp_path_factory):
+    """The name of an empty blog's PostgreSQL database, to be copied."""
+    execute(postgresql, "CREATE DATABASE template")
+    folder = str(tmp_path_factory.mktemp("template"))
+    close(create_app(folder, SECRET_KEY="x", DATABASE_URL=postgresql.format("template")))
+    return "template"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The URL of an empty blog's database of this test's own."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "blog.db")
+        yield f"sqlite:///{tmp_path / 'blog.db'}"
+        return
+    postgresql = request.getfixturevalue("postgresql")
+    template = request.getfixturevalue("postgresql_template")
+    execute(postgresql, f"CREATE DATABASE test TEMPLATE {template}")
+    yield postgresql.format("test")
+    execute(postgresql, "DROP DATABASE test WITH (FORCE)")
+
+
+@pytest.fixture
+def make_app(tmp_path, database_url):
+    """A function that makes a blog on this test's database; settings as in `create_app`."""
+    apps = []
+
+    def make(**settings):
+        defaults = {
+            "SECRET_KEY": "only for tests",
+            "DATABASE_URL": database_url,
+            "PASSWORD_HASH": QUICK_HASH,
+        }
+        apps.append(create_app(str(tmp_path / "instance"), **defaults | settings))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        close(app)
+
+
+@pytest.fixture
+def app(make_app):
+    """A blog without any account."""
+    return make_app()
+
+
+@pytest.fixture
+def nobody(app):
+    """A visitor."""
+    return Person(app)
+
+
+@pytest.fixture
+def owner(app):
+    """The first account."""
+    return Person(app, "olga").sign_up()
+
+
+@pytest.fixture
+def ann(app, owner):
+    """An author."""
+    return Person(app, "ann").sign_up()
+
+
+@pytest.fixture
+def bob(app, owner):
+    """A stranger to ann."""
+    return Person(app, "bob").sign_up()
+
+
+@pytest.fixture
+def serve():
+    """A function that serves a blog on a port of this machine; its base URL."""
+    servers = []
+
+    def start(app):
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def execute(postgresql, statement):
+    """Run a statement outside of a transaction on the server's own database."""
+    with psycopg.connect(postgresql.format("postgres"), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def close(app):
+    """Close the app's connections."""
+    with app.app_context():
+        db.engine.dispose()

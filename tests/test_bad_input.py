@@ -1,0 +1,301 @@
+"""What a person or a program should not send: an answer in 4xx, and no text lost."""
+
+import io
+import sqlite3
+
+import pytest
+import sqlalchemy as sa
+from conftest import Person, execute
+
+import app as app_module
+from database import db
+from models import Comment, Post, Session
+
+LONG_TEXT = "Typed with care.\n" * 100
+PARTS = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n" * 2000 + b"--b--\r\n"
+FORMS = [
+    ("/posts/new", {"title": "My title", "body": LONG_TEXT}),
+    ("/posts/1/edit", {"title": "My title", "body": LONG_TEXT}),
+    ("/posts/1/comments", {"body": LONG_TEXT}),
+    ("/comments/1/edit", {"body": LONG_TEXT}),
+]
+
+
+@pytest.fixture
+def post(ann):
+    """A post of ann's with a comment of hers."""
+    path = ann.write()
+    ann.comment(path)
+    return path
+
+
+def assert_kept(answer, fields):
+    assert all(text in answer.text.replace("\r\n", "\n") for text in fields.values())
+    assert all(f'name="{name}"' in answer.text for name in fields)
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+@pytest.mark.parametrize(("path", "fields"), FORMS)
+def test_a_text_sent_without_its_token_comes_back(app, ann, post, path, fields, token):
+    answer = ann.send(path, csrf_token=token, **fields)
+    assert answer.status_code == 400
+    assert "Nothing is saved yet" in answer.text
+    assert_kept(answer, fields)
+    assert ann.send(path, **fields).status_code == 303
+
+
+@pytest.mark.parametrize(("path", "fields"), FORMS)
+def test_a_text_sent_after_the_session_has_ended_comes_back(app, ann, post, path, fields):
+    token = ann.token()
+    with app.app_context():
+        db.session.execute(sa.delete(Session))
+        db.session.commit()
+    answer = ann.send(path, csrf_token=token, **fields)
+    assert answer.status_code == 400
+    assert "You are not logged in any more" in answer.text
+    assert 'target="_blank">Log in' in answer.text
+    assert_kept(answer, fields)
+    ann.log_in()
+    assert ann.send(path, **fields).status_code == 303
+
+
+def test_the_username_comes_back_and_the_password_does_not(nobody):
+    fields = {"username": "carol", "password": "do not show", "confirm": "do not show"}
+    answer = nobody.send("/signup", csrf_token="", **fields)
+    assert answer.status_code == 400
+    assert 'value="carol"' in answer.text
+    assert "do not show" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"title": ""}, "Give the post a title."),
+        ({"title": "   "}, "There is nothing to see in it yet."),
+        ({"title": "\u200b\u2060"}, "There is nothing to see in it yet."),
+        ({"title": "x" * 201}, "It has 201 characters; it can have 1 to 200."),
+        ({"body": ""}, "Write something."),
+        ({"body": "\n\n"}, "There is nothing to see in it yet."),
+        ({"body": "x" * 50_001}, "It has 50,001 characters; it can have 1 to 50,000."),
+        ({"body": "a\ufffdb"}, "Some characters were damaged"),
+    ],
+)
+def test_a_refused_post_says_why_and_comes_back(ann, fields, message):
+    typed = {"title": "My title", "body": "My text"} | fields
+    answer = ann.send("/posts/new", **typed)
+    assert answer.status_code == 422
+    assert message in answer.text
+    assert typed["title"] in answer.text
+    assert typed["body"] in answer.text
+    assert 'aria-invalid="true"' in answer.text
+
+
+def test_line_ends_are_counted_once(ann):
+    assert ann.write("x", "é\r\n" * 25_000)
+
+
+def test_control_characters_are_taken_out(app, ann):
+    ann.write("A\x00\x1bB\nC", "a\x00\x0b\x7f\x9fb\tc\rd")
+    with app.app_context():
+        post = db.session.get(Post, 1)
+        assert (post.title, post.body) == ("AB C", "ab\tc\nd")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/posts/99999999999999999999/x", "/posts/2147483648/x", "/posts/-1/x", "/posts/0/x"),
+        *(
+            "/posts/٣/x",
+            "/posts/1%00/x",
+            "/posts/1/x%00",
+            "/posts/1/%ff%fe",
+            "/users/%00",
+            "/users/é",
+        ),
+        *("/users/a%0ab", "/static/%00", "/static/../config.py", "/%ff", "/users/" + "a" * 5000),
+        *(
+            "/comments/99999999999999999999/edit",
+            "/posts/1/x/y",
+            "//evil.example/",
+            "/posts/new%0a",
+        ),
+    ],
+)
+def test_an_odd_address_is_a_404(ann, post, path):
+    assert ann.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "request_options",
+    [
+        {"data": b"\xff\xfe=%ff", "content_type": "application/x-www-form-urlencoded"},
+        {
+            "data": "&".join(f"f{n}=x" for n in range(5000)),
+            "content_type": "application/x-www-form-urlencoded",
+        },
+        {"json": {"title": "x", "body": "y"}},
+        {"data": b"{", "content_type": "application/json"},
+        {
+            "data": b"--b\r\nContent-Disposition: form-data; name=title\r\n\r\nx",
+            "content_type": "multipart/form-data; boundary=b",
+        },
+        {"data": b"x", "content_type": "multipart/form-data"},
+        {"data": PARTS, "content_type": "multipart/form-data; boundary=b"},
+        {"data": {"title": "x" * 1_100_000}},
+        {"data": b"x", "content_type": "\x00/\xff"},
+        {},
+    ],
+    ids=[
+        "bytes",
+        "fields",
+        "json",
+        "broken-json",
+        "truncated",
+        "no-boundary",
+        "parts",
+        "large",
+        "type",
+        "empty",
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/posts/new", "/posts/1/comments", "/login", "/signup", "/logout", "/", "/x"]
+)
+def test_an_odd_body_is_refused(ann, post, path, request_options):
+    assert 400 <= ann.client.post(path, **request_options).status_code < 500
+
+
+def test_5000_fields_beside_good_ones_are_refused(ann):
+    extra = {f"f{number}": "x" for number in range(5000)}
+    assert ann.send("/posts/new", title="x", body="y", **extra).status_code == 413
+
+
+def test_a_multipart_form_is_taken(ann):
+    fields = {"title": "x", "body": "y" * 50_000, "csrf_token": ann.token()}
+    answer = ann.client.post("/posts/new", data=fields, content_type="multipart/form-data")
+    assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("size", [1_048_577, 3_000_000])
+def test_a_large_body_without_a_length_is_refused_whole(ann, size):
+    start = f"csrf_token={ann.token()}&title=x&body=".encode()
+    answer = ann.client.post(
+        "/posts/new",
+        input_stream=io.BytesIO(start + b"x" * (size - len(start))),
+        content_type="application/x-www-form-urlencoded",
+        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+    )
+    assert answer.status_code == 413
+    assert "your browser still has the text" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/"),
+        ("DELETE", "/posts/1/delete"),
+        ("GET", "/posts/1/comments/"),
+        ("POST", "/"),
+        ("PATCH", "/login"),
+        ("BREW", "/"),
+    ],
+)
+def test_a_wrong_method_is_refused(ann, post, method, path):
+    answer = ann.client.open(path, method=method)
+    assert answer.status_code in (404, 405)
+    assert "<h1>" in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil example"},
+        {"Host": '"><b>'},
+        {"Cookie": "blog_session=é"},
+        {"Cookie": "blog_session=x.y.z; a"},
+        {"Content-Length": "x"},
+        {"Content-Length": "-1"},
+    ],
+)
+def test_odd_headers_are_no_fault_of_ours(nobody, headers):
+    assert nobody.get("/", headers=headers).status_code < 500
+
+
+def broken(*_arguments, **_options):
+    raise RuntimeError("a detail")
+
+
+def test_a_fault_inside_is_a_500_in_the_blogs_style(app, ann, post, monkeypatch, caplog):
+    """Nothing is saved, the trace is in the log, the text on the page."""
+    monkeypatch.setattr(app_module, "post_url", broken)
+    answer = ann.send("/posts/new", title="Unlucky", body=LONG_TEXT)
+    assert answer.status_code == 500
+    assert "Something went wrong inside the blog" in answer.text
+    assert_kept(answer, {"title": "Unlucky", "body": LONG_TEXT})
+    assert "a detail" not in answer.text
+    assert "a detail" in caplog.text
+
+
+def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
+    monkeypatch.setattr(db.session, "commit", broken)
+    assert ann.send("/posts/1/comments", body="Half done").status_code == 500
+    monkeypatch.undo()
+    with app.app_context():
+        assert db.session.scalar(sa.select(sa.func.count(Comment.id))) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, monkeypatch):
+    with app.app_context():
+        db.engine.dispose()
+    monkeypatch.setattr("database.BUSY_MAX", 100)
+    token = ann.token()
+    lock = sqlite3.connect(tmp_path / "blog.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    answer = ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token)
+    assert ann.get("/").status_code == 200
+    lock.close()
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert_kept(answer, {"body": LONG_TEXT})
+    assert ann.comment(post)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_away_is_a_503_and_works_again(app, ann, post, tmp_path):
+    with app.app_context():
+        db.engine.dispose()
+    file, away = tmp_path / "blog.db", tmp_path / "away"
+    file.rename(away)
+    file.mkdir()
+    assert ann.get("/").status_code == 503
+    assert Person(app).get("/healthz").status_code == 503
+    file.rmdir()
+    away.rename(file)
+    assert ann.get(post).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_server_that_refuses_is_a_503_and_works_again(app, ann, post, postgresql):
+    token = ann.token()
+    execute(postgresql, "ALTER DATABASE test ALLOW_CONNECTIONS false")
+    execute(
+        postgresql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'test'"
+    )
+    answer = ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token)
+    execute(postgresql, "ALTER DATABASE test ALLOW_CONNECTIONS true")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert_kept(answer, {"body": LONG_TEXT})
+    assert ann.comment(post)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_read_only_database_server_is_a_503(app, ann, post, postgresql):
+    token = ann.token()
+    execute(postgresql, "ALTER DATABASE test SET default_transaction_read_only = on")
+    with app.app_context():
+        db.engine.dispose()
+    assert ann.get(post).status_code == 200
+    assert ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token).status_code == 503

@@ -1,0 +1,174 @@
+"""Markdown to safe HTML, excerpts and slugs."""
+
+import html
+import re
+import time
+from urllib.parse import unquote
+
+import nh3
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rendering import COLOURED_MAX, EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
+
+PIECES = [
+    *(
+        "# ",
+        "> ",
+        "- [x] ",
+        "1. ",
+        "    ",
+        "```python\n",
+        "```",
+        "~~",
+        "**",
+        "_",
+        "`",
+        "|",
+        "|-|\n",
+    ),
+    *(
+        "[a](",
+        "![a](",
+        "<",
+        ">",
+        "&amp;",
+        "<script>",
+        "[^1]",
+        "[^1]: ",
+        "https://é.example/",
+        "://",
+    ),
+    *(
+        "\n",
+        "\n\n",
+        "\\",
+        "é",
+        "🎉",
+        "a",
+        "javascript:",
+        '"',
+        ")",
+        "]",
+        "\t",
+        "---",
+        "http://[",
+        "@",
+    ),
+]
+texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("**a** _b_", "<strong>a</strong> <em>b</em>"),
+        ("# A", "<h2>A</h2>"),
+        ("###### A", "<h6>A</h6>"),
+        ("~~a~~", "<s>a</s>"),
+        ("|a|\n|-:|\n|1|", '<td class="right">1</td>'),
+        ("- [x] a", '<input checked="checked" disabled="disabled" type="checkbox"'),
+        ("a[^1]\n\n[^1]: b", '<sup class="footnote-ref">'),
+        ("```python\nimport x\n```", '<span class="kn">import</span>'),
+        ("```nonsense\n<b>\n```", "&lt;b&gt;"),
+        ("https://example.org", 'href="https://example.org" rel="nofollow ugc noopener"'),
+        ("[a](/posts/1/)", 'href="/posts/1/" rel="nofollow ugc noopener"'),
+        ("![a](https://example.org/a.png)", 'src="https://example.org/a.png" alt="a"'),
+        ("<b>a</b>", "&lt;b&gt;a&lt;/b&gt;"),
+    ],
+)
+def test_markdown_is_rendered(text, expected):
+    assert expected in markdown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("![a](http://example.org/a.png)", "![a](//example.org/a.png)", "![a](data:image/png;,)"),
+        *("[a](javascript:alert(1))", "<javascript:alert(1)>", "[a](data:text/html,x)"),
+        *("[a](feed:x)", "[a](vbscript:x)", "app.py", "<img src=x onerror=y>"),
+    ],
+)
+def test_markdown_loads_and_links_to_nothing_risky(text):
+    assert not re.search(r"<a [^>]*href|<img", markdown(text))
+
+
+def test_a_comment_keeps_its_lines():
+    assert markdown("a\nb", small=True) == "<p>a<br>\nb</p>\n"
+
+
+def test_much_code_goes_without_colours():
+    block = "```python\n{}```\n"
+    first, second = block.format("x = 1\n"), block.format("y = 2\n" * (COLOURED_MAX // 6))
+    rendered = markdown(f"{first}\n{second}")
+    assert rendered.count('<span class="n">') == 1
+    assert "y = 2" in rendered
+
+
+@given(texts, st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_any_text_becomes_safe_html(text, small):
+    rendered = markdown(text, small=small)
+    assert "<script" not in rendered
+    assert not re.search(
+        r'<[^>]*\s(on\w+|style)=|(href|src)="\s*(javascript|data|vbscript):', rendered
+    )
+
+
+@pytest.mark.parametrize(
+    "piece", ["> ", "- ", "[", "*", "`", "![", "<", "|a", "a\n", "&", "\\", "(", "[^1]"]
+)
+def test_hostile_text_is_rendered_within_seconds(piece):
+    began = time.process_time()
+    markdown(piece * (50_000 // len(piece)))
+    assert time.process_time() - began < 10
+
+
+@given(texts)
+@example("a " * 400)
+@example("a" * 400)
+@example("<b> &lt; &amp;amp;")
+@settings(max_examples=300, deadline=None)
+def test_an_excerpt_is_short_plain_text_from_the_beginning(text):
+    short = excerpt(text)
+    assert len(short) <= EXCERPT_MAX + 2
+    assert "\n" not in short
+    whole = html.unescape(
+        nh3.clean(markdown(text), tags=set(), clean_content_tags={"sup", "section"})
+    )
+    assert " ".join(whole.split()).startswith(short.removesuffix(" …"))
+
+
+def test_an_excerpt_leaves_out_the_notes():
+    assert excerpt("One[^1] two.\n\n[^1]: A note.") == "One two."
+
+
+def test_an_excerpt_is_cut_between_words():
+    assert excerpt("word, " * 100) == "word, " * 48 + "word, word …"
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Hello, World!", "hello-world"),
+        ("Crème Brûlée", "creme-brulee"),
+        ("हिन्दी में", "हिन्दी-में"),
+        ("日本 語", "日本-語"),
+        ("a_b/c.d?e#f%g", "a-b-c-d-e-f-g"),
+        ("🎉", ""),
+        ("--", ""),
+        ("x" * 200, "x" * SLUG_MAX),
+    ],
+)
+def test_a_slug_is_made_of_the_words(title, expected):
+    assert slug(title) == expected
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=500)
+def test_a_slug_fits_into_a_path(title):
+    made = slug(title)
+    assert len(made) <= SLUG_MAX
+    assert not re.search(r"[\s/?#%.\\&<>\"']|^-|-$|--", made)
+    assert unquote(made) == made

@@ -1,0 +1,137 @@
+"""Sweeps over every address: who is refused, and what every answer carries."""
+
+import re
+
+import pytest
+from conftest import Person
+from werkzeug.routing import Rule
+
+from app import create_app
+
+SAMPLES = {"id": 1, "slug": "a-title", "username": "ann", "filename": "style.css"}
+HEADERS = [
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+]
+FIELDS = {"title": "x", "body": "y", "username": "carol", "password": "correct horse 9"}
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    """Every rule of the URL map."""
+    app = create_app(str(tmp_path_factory.mktemp("rules")), SECRET_KEY="x")
+    return list(app.url_map.iter_rules())
+
+
+@pytest.fixture(scope="module")
+def pages(rules):
+    """A path for every address that can be read."""
+    return [path_of(rule) for rule in rules if "GET" in rule.methods]
+
+
+@pytest.fixture(scope="module")
+def actions(rules):
+    """A path for every address that takes a form."""
+    return [path_of(rule) for rule in rules if "POST" in rule.methods]
+
+
+@pytest.fixture
+def post(ann):
+    """A post of ann's with a comment of hers."""
+    path = ann.write()
+    ann.comment(path)
+    return path
+
+
+def path_of(rule: Rule) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(SAMPLES[match[1]]), rule.rule)
+
+
+def statuses(person, paths, **fields):
+    return {path: person.send(path, **fields).status_code for path in paths}
+
+
+def test_every_form_refuses_a_missing_token(ann, post, actions):
+    assert set(statuses(ann, actions, csrf_token="", **FIELDS).values()) == {400}
+    assert ann.get(post).status_code == 200
+
+
+def test_every_form_but_the_open_ones_refuses_visitors(nobody, post, actions):
+    open_to_all = {"/login", "/signup", "/logout"}
+    closed = set(actions) - open_to_all
+    assert len(closed) >= 6
+    assert set(statuses(nobody, closed, **FIELDS).values()) == {400}
+
+
+def test_no_page_is_a_fault_for_anybody(nobody, owner, ann, bob, post, pages):
+    everybody = (nobody, owner, ann, bob)
+    answers = {person.get(path).status_code for person in everybody for path in pages}
+    assert answers <= {200, 301, 303, 403}
+
+
+def test_every_answer_carries_the_headers(nobody, ann, post, pages, actions):
+    answers = [person.get(path) for person in (nobody, ann) for path in [*pages, "/nowhere"]]
+    answers += [ann.send(path, csrf_token="") for path in actions]
+    lacking = [
+        answer.request.path for answer in answers if not all(h in answer.headers for h in HEADERS)
+    ]
+    assert not lacking
+
+
+def test_no_page_loads_from_elsewhere_or_runs_scripts(ann, nobody, post, pages):
+    texts = [person.get(path).text for person in (nobody, ann) for path in pages]
+    assert not re.findall(
+        r"<script|<style| style=| on\w+=|<[^>]+ (?:src|href)=\"(?:https?:)?//", "".join(texts)
+    )
+
+
+def test_only_pages_for_one_person_are_private(nobody, ann, post):
+    assert nobody.get(post).headers["Cache-Control"] == "no-cache"
+    assert "Set-Cookie" not in nobody.get(post).headers
+    assert ann.get(post).headers["Cache-Control"] == "private, no-cache"
+    assert nobody.get("/login").headers["Cache-Control"] == "private, no-cache"
+    assert "Cookie" in nobody.get("/").headers["Vary"]
+
+
+def test_a_page_for_visitors_holds_nothing_personal(nobody, post):
+    assert not re.search("csrf|<form", nobody.get(post).text + nobody.get("/").text)
+
+
+def test_the_page_after_a_flash_is_private_once(ann):
+    ann.write()
+    assert "Your post is published." in ann.get("/").text
+    assert "Your post is published." not in ann.get("/").text
+
+
+def test_a_forged_host_reaches_no_link(app, ann, nobody, post):
+    forged = {
+        "Host": "evil.example",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "https",
+    }
+    pages = [
+        nobody.get(path, headers=forged)
+        for path in ("/", post, "/login", "/users/ann", "/posts/1/")
+    ]
+    assert "evil.example" not in "".join(page.text + str(page.headers) for page in pages)
+    assert "Strict-Transport-Security" not in pages[0].headers
+
+
+def test_other_hosts_are_refused_where_the_url_is_set(make_app):
+    client = make_app(URL="https://blog.example/").test_client()
+    assert client.get("/", base_url="http://blog.example:8000").status_code == 200
+    assert client.get("/", base_url="http://evil.example").status_code == 400
+
+
+def test_a_declared_proxy_is_believed(make_app):
+    client = make_app(PROXIES=1).test_client()
+    answer = client.get("/login", headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" in answer.headers["Set-Cookie"]
+    assert "Strict-Transport-Security" in answer.headers
+
+
+def test_the_health_page_is_plain(app):
+    answer = Person(app).get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
