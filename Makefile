@@ -11,7 +11,7 @@ run: .venv/run
 		--host $(HOST) --port $(PORT) --workers-kill-timeout 10 app:create_app
 
 test: .venv/test node_modules/.installed
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 check: .venv/test
 	$(BIN)/ruff format --check .

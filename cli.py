@@ -23,8 +23,12 @@ MINUTES_BETWEEN = 5  # two bulk posts
 
 
 @click.command()
-@click.option("--posts", default=0, help="Add this many made-up posts, for measuring.")
-@click.option("--comments", default=0, help="Add this many made-up comments to them.")
+@click.option(
+    "--posts", type=click.IntRange(0), default=0, help="Add this many made-up posts, for measuring."
+)
+@click.option(
+    "--comments", type=click.IntRange(0), default=0, help="Add this many made-up comments to them."
+)
 @with_appcontext
 def demo(posts: int, comments: int) -> None:
     """Fill an empty blog with sample people, posts and comments."""

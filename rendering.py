@@ -8,6 +8,7 @@ from functools import lru_cache
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
@@ -36,7 +37,6 @@ ATTRIBUTES = {
     "input": {"type", "checked", "disabled"},
     "li": {"id", "class"},
     "ol": {"start", "class"},
-    "section": {"class"},
     "span": {"class"},
     "sup": {"class"},
     "td": {"class"},
@@ -77,7 +77,7 @@ def markdown(text: str, small: bool = False) -> Markup:
 @lru_cache(maxsize=REMEMBERED)
 def excerpt(text: str) -> str:
     """The beginning of the rendered text, as plain text, cut between words."""
-    bare = nh3.clean(markdown(text), tags=set(), clean_content_tags={"sup", "section"})
+    bare = nh3.clean(_parser().render(text), tags=set(), clean_content_tags={"sup", "section"})
     words = " ".join(html.unescape(bare).split())
     if len(words) <= EXCERPT_MAX:
         return words
@@ -95,8 +95,7 @@ def slug(title: str) -> str:
 @lru_cache(maxsize=1)
 def _parser() -> MarkdownIt:
     parser = _base_parser().use(footnote_plugin)
-    parser.add_render_rule("heading_open", _lower_heading)
-    parser.add_render_rule("heading_close", _lower_heading)
+    parser.core.ruler.push("headings", _rank_headings)
     parser.add_render_rule("image", _image)
     return parser
 
@@ -116,9 +115,8 @@ def _base_parser() -> MarkdownIt:
         "highlight": _coloured,
     }
     parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough", "linkify"])
-    if parser.linkify:
-        # "app.py" is a file here, not a site in Paraguay.
-        parser.linkify.set({"fuzzy_link": False})
+    # "app.py" is a file here, not a site in Paraguay.
+    parser.linkify.set({"fuzzy_link": False})  # type: ignore[union-attr]  # it is installed
     parser.use(tasklists_plugin)
     parser.add_render_rule("fence", _fence)
     parser.add_render_rule("th_open", _aligned)
@@ -143,13 +141,12 @@ def _fence(
     return self.fence(tokens, index, options, env)
 
 
-def _lower_heading(
-    self: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
-) -> str:
-    """A post's headings stand below its title."""
-    token = tokens[index]
-    token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
-    return self.renderToken(tokens, index, options, env)
+def _rank_headings(state: StateCore) -> None:
+    """The text's highest headings become h2, below the post's title, and no level is skipped."""
+    headings = [token for token in state.tokens if token.type.startswith("heading_")]
+    levels = sorted({token.tag for token in headings})
+    for token in headings:
+        token.tag = f"h{min(levels.index(token.tag) + 2, 6)}"
 
 
 def _image(

@@ -65,7 +65,8 @@ texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
     [
         ("**a** _b_", "<strong>a</strong> <em>b</em>"),
         ("# A", "<h2>A</h2>"),
-        ("###### A", "<h6>A</h6>"),
+        ("### A\n\n##### B", "<h2>A</h2>\n<h3>B</h3>"),
+        ("# 1\n## 2\n### 3\n#### 4\n##### 5\n###### 6", "<h6>5</h6>\n<h6>6</h6>"),
         ("~~a~~", "<s>a</s>"),
         ("|a|\n|-:|\n|1|", '<td class="right">1</td>'),
         ("- [x] a", '<input checked="checked" disabled="disabled" type="checkbox"'),
@@ -134,9 +135,7 @@ def test_an_excerpt_is_short_plain_text_from_the_beginning(text):
     short = excerpt(text)
     assert len(short) <= EXCERPT_MAX + 2
     assert "\n" not in short
-    whole = html.unescape(
-        nh3.clean(markdown(text), tags=set(), clean_content_tags={"sup", "section"})
-    )
+    whole = html.unescape(re.sub("<[^>]*>", "", markdown(text)))
     assert " ".join(whole.split()).startswith(short.removesuffix(" …"))
 
 

@@ -1,0 +1,202 @@
+"""The blog in a real browser, with scripts allowed and without, and before the checkers."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import PASSWORD, missing
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+# The browser's own calls home fail slowly on a machine without a way out.
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+WIDTHS = [320, 768, 1280]  # pixels
+SCHEMES = ["light", "dark"]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of the browser's program."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    return path or missing("Chromium", "apt-get install chromium")
+
+
+@pytest.fixture
+def browser(chromium):
+    """A running browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def base(app, serve):
+    """The address of a running blog."""
+    return serve(app)
+
+
+def sign_up(page, name):
+    page.get_by_role("link", name="Sign Up").click()
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password again").fill(PASSWORD)
+    page.get_by_role("button", name="Sign up").click()
+
+
+def write(page, title, text):
+    page.get_by_role("link", name="New Post").click()
+    page.get_by_label("Title").fill(title)
+    page.get_by_label("Text").fill(text)
+    page.get_by_role("button", name="Publish").click()
+
+
+def comment(page, text):
+    page.get_by_label("Your comment").fill(text)
+    page.get_by_role("button", name="Comment").click()
+
+
+def check(page):
+    """No accessibility fault and no sideways scrolling, at any width and in both schemes."""
+    for width, scheme in itertools.product(WIDTHS, SCHEMES):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.url
+        results = Axe().run(page)
+        assert results.violations_count == 0, f"{page.url} {results.generate_report()}"
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+def test_a_journey(browser, base, scripts):
+    """Sign up, post, log out, sign up, comment, log out, read."""
+    page = browser.new_context(java_script_enabled=scripts).new_page()
+    page.goto(base)
+    sign_up(page, "ann")
+    write(page, "My first post", "Hello **world**")
+    expect(page.get_by_role("heading", level=1)).to_have_text("My first post")
+    page.get_by_role("button", name="Log Out").click()
+    page.goto(page.url + "posts/1/my-first-post")
+    page.get_by_role("link", name="Log in to comment").click()
+    page.get_by_role("link", name="Sign up here.").click()
+    page.get_by_label("Username").fill("bob")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password again").fill(PASSWORD)
+    page.get_by_role("button", name="Sign up").click()
+    expect(page).to_have_url(f"{base}/posts/1/my-first-post#write")
+    comment(page, "Welcome!\nAnd good luck.")
+    expect(page).to_have_url(f"{base}/posts/1/my-first-post#comment-1")
+    page.get_by_role("button", name="Log Out").click()
+    page.get_by_role("link", name="My first post", exact=True).click()
+    expect(page.get_by_role("article").first).to_contain_text("Hello world")
+    expect(page.locator(".comments")).to_contain_text("Commented on")
+    expect(page.locator(".comments")).to_contain_text("And good luck.")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_axe_finds_nothing_on_any_page(app, browser, base):
+    app.test_cli_runner().invoke(args=["demo"])
+    page = browser.new_page()
+    for path in ("/", "/posts/2/what-a-post-can-hold", "/posts/5/", "/posts/7/", "/login", "/x"):
+        page.goto(base + path)
+        check(page)
+    page.goto(base)
+    sign_up(page, "admin")
+    check(page)
+    sign_up(page, "ann")
+    write(page, " ", "x")
+    check(page)
+    write(page, "Mine", "Some text.")
+    comment(page, "A comment.")
+    check(page)
+    for path in ("/posts/8/edit", "/posts/8/delete", "/comments/12/delete", "/posts/1/edit"):
+        page.goto(base + path)
+        check(page)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_everything_works_by_keyboard(browser, base):
+    page = browser.new_page()
+    page.goto(base)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.goto(f"{base}/signup")
+    page.get_by_label("Username").focus()
+    for text in ("ann", PASSWORD, PASSWORD):
+        page.keyboard.type(text)
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="New Post")).to_be_visible()
+
+
+@pytest.fixture
+def read_pages(app, owner, ann, nobody):
+    """A function that reads every kind of page; name to HTML."""
+
+    def read():
+        post = ann.write(
+            "A *title*",
+            "Text\n\n|a|\n|:-:|\n|b|\n\n- [ ] c\n\n```python\nx\n```\n\nd[^1]\n\n[^1]: e",
+        )
+        ann.comment(post, "> a\n\n`b`")
+        paths = ["/", post, "/users/ann", "/login?next=/", "/signup", "/nowhere"]
+        own = [
+            "/posts/new",
+            "/posts/1/edit",
+            "/posts/1/delete",
+            "/comments/1/edit",
+            "/comments/1/delete",
+        ]
+        pages = {f"nobody {path}": nobody.get(path).text for path in paths}
+        pages |= {f"ann {path}": ann.get(path).text for path in [*paths, *own]}
+        pages["refused"] = ann.send("/posts/new", title="", body="").text
+        pages["kept"] = nobody.send("/posts/new", title="x", body="y").text
+        return pages
+
+    return read
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_nu_html_checker_finds_nothing(read_pages, tmp_path):
+    java = shutil.which("java") or missing("Java", "apt-get install default-jre-headless")
+    jars = list(ROOT.glob("node_modules/vnu-jar/**/vnu.jar")) or missing(
+        "The Nu HTML checker", "apt-get install npm, then make test"
+    )
+    names = {}
+    for number, (name, text) in enumerate(read_pages().items()):
+        names[f"{number}.html"] = name
+        (tmp_path / f"{number}.html").write_text(text)
+    files = [tmp_path / name for name in names]
+    command = [java, "-jar", jars[0], "--format", "json", "--stdout", *files]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    messages = json.loads(result.stdout)["messages"]
+    assert [(names[m["url"].rpartition("/")[2]], m["message"]) for m in messages] == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_lighthouse_gives_full_marks(app, base, chromium, tmp_path):
+    lighthouse = ROOT / "node_modules" / ".bin" / "lighthouse"
+    if not lighthouse.exists():
+        missing("Lighthouse", "apt-get install npm, then make test")
+    app.test_cli_runner().invoke(args=["demo"])
+    for path in ("/", "/posts/2/what-a-post-can-hold", "/signup"):
+        command = [
+            *(lighthouse, base + path, "--quiet", "--output=json", f"--output-path={tmp_path}/r"),
+            "--only-categories=accessibility,best-practices,seo",
+            f"--chrome-flags=--headless=new {' '.join(FLAGS)}",
+        ]
+        environment = os.environ | {"CHROME_PATH": chromium}
+        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+        report = json.loads((tmp_path / "r").read_text())
+        categories = report["categories"]
+        scores = {name: category["score"] for name, category in categories.items()}
+        assert scores == {"accessibility": 1, "best-practices": 1, "seo": 1}, path

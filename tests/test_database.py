@@ -1,0 +1,114 @@
+"""Upgrades, transactions and many writers at once."""
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from conftest import Person, execute
+
+import database
+from app import create_app
+from database import Base, db
+from models import Comment, Post, User
+
+WRITERS, COMMENTS = 8, 25
+
+
+def number_of(app, model):
+    with app.app_context():
+        return db.session.scalar(sa.select(sa.func.count()).select_from(model))
+
+
+# SQLite cannot say what an index on an expression holds.
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression")
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_the_migrations_make_the_tables_of_the_models(app):
+    with app.app_context(), db.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_names_are_unique_in_the_database(app):
+    with app.app_context():
+        User.create("ann", "x", "post")
+        with pytest.raises(sa.exc.IntegrityError):
+            User.create("ANN", "x", "post")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_six_processes_start_at_once_on_an_empty_database(request, tmp_path, kind):
+    if kind == "postgresql":
+        postgresql = request.getfixturevalue("postgresql")
+        execute(postgresql, "CREATE DATABASE six")
+        url = postgresql.format("six")
+    else:
+        url = f"sqlite:///{tmp_path / 'blog.db'}"
+    code = f"from app import create_app; create_app({str(tmp_path)!r}, DATABASE_URL={url!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
+    assert [process.wait(60) for process in processes] == [0] * 6
+    app = create_app(str(tmp_path), DATABASE_URL=url)
+    assert number_of(app, User) == 0
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_all_comments_of_eight_writers_at_once_arrive(app, ann):
+    """Each reads the post's page and then comments, like people do, but without a pause."""
+    post = ann.write()
+    answers = []
+
+    def write(number):
+        writer = Person(app, f"writer-{number}").sign_up()
+        for _ in range(COMMENTS):
+            answers.append(writer.get(post).status_code)
+            answers.append(writer.send("/posts/1/comments", body="One of many.").status_code)
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(WRITERS)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(answers) == [200] * WRITERS * COMMENTS + [303] * WRITERS * COMMENTS
+    assert number_of(app, Comment) == WRITERS * COMMENTS
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_get_cannot_write_on_sqlite(app, ann):
+    with app.test_request_context(), pytest.raises(sa.exc.OperationalError, match="readonly"):
+        db.session.execute(sa.delete(User))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_acknowledged_write_survives_a_power_cut_on_sqlite(app):
+    with app.app_context():
+        pragmas = ["journal_mode", "synchronous", "foreign_keys"]
+        values = [db.session.scalar(sa.text(f"PRAGMA {pragma}")) for pragma in pragmas]
+    assert values == ["wal", 2, 1]
+
+
+def test_times_come_back_aware_in_utc(app, owner):
+    at = datetime(2023, 10, 13, 12, tzinfo=timezone(timedelta(hours=2)))
+    with app.app_context():
+        post = Post(author_id=1, title="x", body="y", published_at=at)
+        db.session.add(post)
+        db.session.commit()
+        assert post.published_at == at
+        assert post.published_at.tzinfo == UTC
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_upgrade_that_would_lose_a_reference_is_undone(app, ann, tmp_path):
+    with app.app_context():
+        with db.engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA foreign_keys = OFF")
+            with connection.begin():
+                connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+                connection.execute(sa.text("DELETE FROM users WHERE username = 'ann'"))
+        db.engine.dispose()
+        with pytest.raises(RuntimeError, match="Not upgraded"):
+            database.upgrade()
+        db.engine.dispose()
