@@ -6,9 +6,11 @@ PORT ?= 8000
 BIN = .venv/bin
 
 run: .venv/run
+	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT)))' 2>/dev/null \
+		|| { echo "$(HOST):$(PORT) is taken or not of this machine; try another: make PORT=8080 run"; exit 1; }
 	@echo "The blog is at http://$(HOST):$(PORT) – Ctrl-C stops it."
 	@exec $(BIN)/granian --interface wsgi --factory --blocking-threads 16 --backpressure 128 \
-		--host $(HOST) --port $(PORT) --workers-kill-timeout 10 app:create_app
+		--host $(HOST) --port $(PORT) --workers-kill-timeout 3 app:create_app
 
 test: .venv/test node_modules/.installed
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
@@ -20,7 +22,7 @@ check: .venv/test
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The blog needs Python 3.11 or newer: make PYTHON=python3.13 run")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/run: requirements.txt .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -32,8 +34,7 @@ check: .venv/test
 
 # The HTML checker and Lighthouse are optional, and want Node.js.
 node_modules/.installed: package.json
-	@mkdir -p node_modules
-	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock; fi
-	@touch $@
+	@npm install --silent --no-audit --no-fund --no-package-lock && touch $@ \
+		|| echo "Without npm, the HTML checker and Lighthouse are not installed."
 
 .PHONY: run test check

@@ -1,34 +1,17 @@
 """The blog: its factory, then every page by section."""
 
 import re
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    current_app,
-    flash,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, abort, current_app, flash, redirect, request, url_for
+from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 from flask_wtf.csrf import generate_csrf
-from sqlalchemy.exc import IntegrityError
-from werkzeug.exceptions import (
-    HTTPException,
-    InternalServerError,
-    SecurityError,
-    ServiceUnavailable,
-)
-from werkzeug.routing import BaseConverter, IntegerConverter, Map
+from sqlalchemy.orm import joinedload
+from werkzeug import exceptions
+from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
 
 import cli
@@ -38,71 +21,37 @@ import rendering
 import security
 from database import db
 from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
-from models import COMMENT_EDIT_MINUTES, ID_MAX, Comment, Post, User, Visitor, page_of
-from security import login_manager
+from models import COMMENT_EDIT_MINUTES, Comment, Post, User, Visitor, page_of
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
-SENTENCES = {
-    400: "The blog could not make sense of this request.",
-    403: "You can see this, but it is not yours to change.",
-    404: "There is no page here. It may have been deleted, or the address has a slip in it.",
-    405: "This address does not take requests of that kind.",
-    413: "That is more than the blog takes at once. Go back: your browser still has the text.",
-    500: "Something went wrong inside the blog, and nothing was saved. The owner can find the "
-    "reason in the log.",
-    503: "The blog is busy or its database is away. Nothing was saved; try again in a moment.",
-}
 
 blog = Blueprint("blog", __name__)
 
 
 class IdConverter(IntegerConverter):
-    """An id in a URL: ASCII digits, no larger than the column."""
+    """An id in a URL: ASCII digits, and no more of them than the column holds."""
 
-    regex = "[1-9][0-9]{0,9}"
-
-    def __init__(self, url_map: Map) -> None:
-        super().__init__(url_map, max=ID_MAX)
-
-
-class NameConverter(BaseConverter):
-    """A username in a URL."""
-
-    regex = "[A-Za-z0-9_-]+"
+    regex = "[1-9][0-9]{0,8}"
 
 
 def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     """The WSGI application; `settings` go over the environment, without its BLOG_ prefix."""
     app = Flask(__name__, instance_path=instance_path, instance_relative_config=True)
     config.load(app, settings)
-    app.url_map.converters |= {"id": IdConverter, "name": NameConverter}
-    app.jinja_env.filters |= {
-        "markdown": rendering.markdown,
-        "excerpt": rendering.excerpt,
-        "local": local,
-    }
-    app.jinja_env.globals |= {
-        "csrf_token": generate_csrf,
-        "current_user": current_user,
-        "post_url": post_url,
-    }
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.url_map.converters["id"] = IdConverter
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.jinja_env.filters |= {"markdown": rendering.markdown, "excerpt": rendering.excerpt}
+    app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
+    app.add_template_global(post_url)
     database.init_app(app)
     security.init_app(app)
     app.register_blueprint(blog)
-    app.register_error_handler(HTTPException, show_error)
-    app.register_error_handler(SecurityError, lambda error: error)  # no links to a forged host
-    app.register_error_handler(InternalServerError, show_failure)
-    for error in database.UNAVAILABLE:
-        app.register_error_handler(error, show_unavailable)
+    app.register_error_handler(exceptions.HTTPException, show_error)
+    app.register_error_handler(exceptions.InternalServerError, show_failure)
+    for kind in (exceptions.SecurityError, exceptions.BadHost):
+        app.register_error_handler(kind, lambda error: error)  # without a host, no page has links
     app.cli.add_command(cli.demo)
     return app
-
-
-def local(at: datetime) -> datetime:
-    """The time in the blog's zone."""
-    zone: ZoneInfo = current_app.config["ZONE"]
-    return at.astimezone(zone)
 
 
 def post_url(post: Post, anchor: str | None = None) -> str:
@@ -119,7 +68,7 @@ def home() -> ResponseReturnValue:
     return show_list(Post.published())
 
 
-@blog.get("/users/<name:username>")
+@blog.get("/users/<username>")
 def show_user(username: str) -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username))
@@ -128,17 +77,14 @@ def show_user(username: str) -> ResponseReturnValue:
 
 def show_list(posts: sa.Select[Post], author: User | None = None) -> ResponseReturnValue:
     """One page of the posts; 404 if it does not exist."""
-    before, after = request.args.get("before"), request.args.get("after")
     try:
-        page = page_of(posts, before, after)
-    except LookupError:
+        page = page_of(posts, **request.args.to_dict())
+    except (TypeError, LookupError):
         abort(404)
-    if after and not page.newer:
+    if request.args.get("after") and not page.newer:
         # The newest page has one address, and is full if it can be.
         return redirect(request.path, 303)
-    if before and not page.posts:
-        abort(404)
-    return render_template("posts.html", page=page, author=author)
+    return render("posts.html", page=page, author=author)
 
 
 @blog.get("/posts/<id:id>/")
@@ -148,22 +94,17 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     post = db.get_or_404(Post, id)
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    # A form would set a cookie, and visitors have none.
-    return render_post(post, CommentForm() if current_user.is_authenticated else None)
-
-
-def render_post(post: Post, form: CommentForm | None) -> ResponseReturnValue:
-    """The post's page, with the comment form as it is."""
     comments = db.session.scalars(Comment.under(post)).all()
-    page = render_template("post.html", post=post, comments=comments, form=form)
-    return page, form.status if form else 200
+    # A form would set a cookie, and visitors have none.
+    form = CommentForm() if current_user.is_authenticated else None
+    return render("post.html", post=post, comments=comments, form=form)
 
 
 @blog.get("/healthz")
 def healthz() -> ResponseReturnValue:
     """For monitors: 200 if the database answers, else 503."""
     db.session.execute(sa.select(1))
-    return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
+    return "ok\n", {"Content-Type": "text/plain", "Cache-Control": "no-store"}
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -177,7 +118,7 @@ def new_post() -> ResponseReturnValue:
         abort(403, "Your account can comment, but not post.")
     form = PostForm()
     if not form.validate_on_submit():
-        return render_template("post_form.html", form=form, title="New post"), form.status
+        return render("post_form.html", form=form), form.status
     post = Post(author_id=current_user.id, title=form.title.data, body=form.body.data)
     db.session.add(post)
     db.session.commit()
@@ -192,12 +133,8 @@ def edit_post(id: int) -> ResponseReturnValue:
     post = editable_post(id)
     form = PostForm(obj=post)
     if not form.validate_on_submit():
-        page = render_template("post_form.html", form=form, title="Edit post", post=post)
-        return page, form.status
-    form.populate_obj(post)
-    if db.session.is_modified(post):
-        post.updated_at = database.now()
-    db.session.commit()
+        return render("post_form.html", form=form, post=post), form.status
+    update(post, form)
     flash("Your changes are saved.")
     return redirect(post_url(post), 303)
 
@@ -206,22 +143,34 @@ def edit_post(id: int) -> ResponseReturnValue:
 @login_required
 def delete_post(id: int) -> ResponseReturnValue:
     """Ask, then delete a post with its comments. 403 unless it is yours or the blog is."""
-    post = editable_post(id)
-    form = Form()
-    if not form.validate_on_submit():
-        return render_template("delete_post.html", form=form, post=post), form.status
-    db.session.delete(post)
-    db.session.commit()
-    flash("The post is deleted.")
-    return redirect(url_for("blog.home"), 303)
+    return delete(editable_post(id), "delete_post.html", url_for("blog.home"))
 
 
 def editable_post(id: int) -> Post:
-    """The post with its number of comments; 404 if there is none, 403 if it is not to change."""
-    post: Post = db.first_or_404(Post.published().where(Post.id == id))
+    """The post, locked until the commit; 404 if there is none, 403 if it is not to change."""
+    post: Post = db.first_or_404(Post.published().where(Post.id == id).with_for_update(of=Post))
     if not post.is_editable_by(current_user):
         abort(403)
     return post
+
+
+def update(text: Post | Comment, form: Form) -> None:
+    """Take over what was typed; what stayed the same was not updated."""
+    form.populate_obj(text)
+    if db.session.is_modified(text):
+        text.updated_at = database.now()
+    db.session.commit()
+
+
+def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValue:
+    """Ask the question, a template, or delete the text and lead back to that path."""
+    form = Form()
+    if not form.validate_on_submit():
+        return render(question, form=form, text=text), form.status
+    db.session.delete(text)
+    db.session.commit()
+    flash("It is deleted.")
+    return redirect(back, 303)
 
 
 # Comments -----------------------------------------------------------------------------------------
@@ -230,15 +179,12 @@ def editable_post(id: int) -> Post:
 @blog.post("/posts/<id:id>/comments")
 @login_required
 def new_comment(id: int) -> ResponseReturnValue:
-    """Comment on a post."""
-    # Until the commit nobody deletes the post.
-    locked = (
-        sa.select(Post).where(Post.id == id).with_for_update(read=True, key_share=True, of=Post)
-    )
-    post = db.first_or_404(locked)
+    """Comment on a post, which nobody can delete meanwhile."""
+    query = sa.select(Post).where(Post.id == id)
+    post = db.first_or_404(query.with_for_update(read=True, key_share=True, of=Post))
     form = CommentForm()
     if not form.validate_on_submit():
-        return render_post(post, form)
+        return render("comment_form.html", form=form, post=post), form.status
     comment = Comment(post=post, author_id=current_user.id, body=form.body.data)
     db.session.add(comment)
     db.session.commit()
@@ -249,17 +195,13 @@ def new_comment(id: int) -> ResponseReturnValue:
 @login_required
 def edit_comment(id: int) -> ResponseReturnValue:
     """Change a comment of one's own, while it is fresh. 403 otherwise."""
-    comment = db.get_or_404(Comment, id)
+    comment = locked_comment(id)
     if not comment.is_editable_by(current_user):
-        minutes = COMMENT_EDIT_MINUTES
-        abort(403, f"Only its author can edit a comment, and only for {minutes} minutes.")
+        abort(403, f"Only its author edits a comment, and for {COMMENT_EDIT_MINUTES} minutes.")
     form = CommentForm(obj=comment)
     if not form.validate_on_submit():
-        return render_template("comment_form.html", form=form, comment=comment), form.status
-    form.populate_obj(comment)
-    if db.session.is_modified(comment):
-        comment.updated_at = database.now()
-    db.session.commit()
+        return render("comment_form.html", form=form, post=comment.post), form.status
+    update(comment, form)
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 
@@ -267,17 +209,17 @@ def edit_comment(id: int) -> ResponseReturnValue:
 @login_required
 def delete_comment(id: int) -> ResponseReturnValue:
     """Ask, then delete a comment. 403 unless it, the post or the blog is yours."""
-    comment = db.get_or_404(Comment, id)
+    comment = locked_comment(id)
     if not comment.is_deletable_by(current_user):
         abort(403)
-    form = Form()
-    if not form.validate_on_submit():
-        return render_template("delete_comment.html", form=form, comment=comment), form.status
-    back = post_url(comment.post, "comments")
-    db.session.delete(comment)
-    db.session.commit()
-    flash("The comment is deleted.")
-    return redirect(back, 303)
+    return delete(comment, "delete_comment.html", post_url(comment.post, "comments"))
+
+
+def locked_comment(id: int) -> Comment:
+    """The comment, locked until the commit; 404 if there is none."""
+    query = sa.select(Comment).where(Comment.id == id).options(joinedload(Comment.post))
+    comment: Comment = db.first_or_404(query.with_for_update(of=Comment))
+    return comment
 
 
 # Signing in ---------------------------------------------------------------------------------------
@@ -289,15 +231,13 @@ def sign_up() -> ResponseReturnValue:
     form = SignUpForm()
     if form.validate_on_submit():
         password_hash = security.hash_password(form.password.data)
+        may = current_app.config["NEW_ACCOUNTS_MAY"]
         try:
-            may = current_app.config["NEW_ACCOUNTS_MAY"]
-            user = User.create(form.username.data, password_hash, may)
-        except IntegrityError:
+            return welcome(User.create(form.username.data, password_hash, may), keep=False)
+        except sa.exc.IntegrityError:
             db.session.rollback()
             form.username.errors = ["This name is taken. Choose another."]
-        else:
-            return welcome(user, keep=False)
-    return render_template("sign_up.html", form=form), form.status
+    return render("sign_up.html", form=form), form.status
 
 
 @blog.route("/login", methods=["GET", "POST"])
@@ -309,7 +249,7 @@ def log_in() -> ResponseReturnValue:
         if security.is_password_of(user, form.password.data) and user:
             return welcome(user, keep=form.remember.data)
         form.form_errors.append("This username and password do not belong together.")
-    return render_template("log_in.html", form=form), form.status
+    return render("log_in.html", form=form), form.status
 
 
 def welcome(user: User, keep: bool) -> ResponseReturnValue:
@@ -323,50 +263,36 @@ def welcome(user: User, keep: bool) -> ResponseReturnValue:
 def log_out() -> ResponseReturnValue:
     """End this browser's session."""
     if not Form().validate():
-        abort(400, "You are still logged in: the page was too old. Go back, reload it, try again.")
+        abort(400, "Nothing has changed: the page was too old. Go back, reload it and try again.")
     security.log_out()
     db.session.commit()
     return redirect(url_for("blog.home"), 303)
 
 
-@login_manager.unauthorized_handler
+@security.login_manager.unauthorized_handler
 def ask_to_log_in() -> ResponseReturnValue:
     """Lead to the log-in page; but a text that was sent comes back, status 400."""
     if request.method == "POST":
-        abort(400, "You are not logged in any more, so nothing was saved.")
+        abort(400, "You are not logged in any more, so nothing was saved yet.")
     return redirect(url_for("blog.log_in", next=iri_to_uri(request.full_path.rstrip("?"))), 303)
 
 
 # Errors -------------------------------------------------------------------------------------------
 
 
-def show_error(error: HTTPException, **context: Any) -> ResponseReturnValue:
+def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseReturnValue:
     """The page of an error; what was typed comes back on it."""
-    own_sentence = error.description if error.description != type(error).description else None
     # A form that could not be read raises again; one that was read is remembered here.
-    fields = vars(request).get("form", {})
-    typed = {name: text for name, text in fields.items() if not re.match("csrf|passw|conf", name)}
-    page = render_template(
-        "error.html",
-        code=error.code,
-        name=error.name,
-        sentence=own_sentence or SENTENCES.get(error.code or 0, error.description),
-        typed=typed,
-        **context,
-    )
+    sent = vars(request).get("form", {})
+    typed = {name: text for name, text in sent.items() if not re.match("csrf|passw|conf", name)}
     response = current_app.make_response(error)
-    response.set_data(page)
+    response.set_data(render("error.html", error=error, typed=typed, **context))
     return response
 
 
-def show_failure(error: InternalServerError) -> ResponseReturnValue:
+def show_failure(error: exceptions.InternalServerError) -> ResponseReturnValue:
     """The page of a fault of ours; Flask has logged its trace."""
     db.session.rollback()
-    return show_error(error, current_user=Visitor())
-
-
-def show_unavailable(error: Exception) -> ResponseReturnValue:
-    """The page shown while the database cannot be reached or written."""
-    current_app.logger.error("The database is unavailable: %s", error)
-    db.session.rollback()
-    return show_error(ServiceUnavailable(retry_after=RETRY_AFTER), current_user=Visitor())
+    is_away = isinstance(error.original_exception, database.UNAVAILABLE)
+    away = exceptions.ServiceUnavailable(retry_after=RETRY_AFTER)
+    return show_error(away if is_away else error, current_user=Visitor())

@@ -10,22 +10,15 @@ from alembic import command
 from alembic.config import Config
 from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import exc
 from sqlalchemy.orm import DeclarativeBase, registry
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 §9.2.1: they change nothing
 BUSY_MAX = 5000  # milliseconds that a writer waits for the others on SQLite
 CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
-
-# What the database raises when it cannot be reached, read or written just now.
-UNAVAILABLE = (
-    exc.OperationalError,
-    exc.InterfaceError,
-    exc.InternalError,
-    exc.TimeoutError,
-    sqlite3.OperationalError,
-)
+# What is raised when the database cannot be reached, read or written just now.
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):
@@ -42,23 +35,23 @@ class UTCDateTime(sa.TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """The base of every model."""
+    """The base of every model; its constraints have names, by which migrations call them."""
 
     registry = registry(
         type_annotation_map={datetime: UTCDateTime},
         metadata=sa.MetaData(
             naming_convention={
-                "ix": "ix_%(table_name)s_%(column_0_name)s",
                 "pk": "pk_%(table_name)s",
                 "fk": "fk_%(table_name)s_%(column_0_name)s",
-                "uq": "uq_%(table_name)s_%(column_0_name)s",
+                "ix": "ix_%(table_name)s_%(column_0_name)s",
                 "ck": "ck_%(table_name)s_%(constraint_name)s",
             }
         ),
     )
 
 
-db = SQLAlchemy(model_class=Base)
+# What is committed is not read again: that could wait, or fail, after the change is made.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 
 
 def now() -> datetime:
@@ -69,15 +62,16 @@ def now() -> datetime:
 def init_app(app: Flask) -> None:
     """Connect the app to its database and bring the tables up to date."""
     if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
-        options = app.config["SQLALCHEMY_ENGINE_OPTIONS"]
-        timeout = {"connect_args": {"connect_timeout": CONNECT_MAX}}
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = timeout | options
+        limit = {"connect_args": {"connect_timeout": CONNECT_MAX}}
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = limit | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             sa.event.listen(db.engine, "connect", _set_up_sqlite)
             sa.event.listen(db.engine, "begin", _begin_on_sqlite)
-        upgrade()
+        alembic = Config(attributes={"engine": db.engine})
+        alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        command.upgrade(alembic, "head")
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -94,39 +88,12 @@ def _begin_on_sqlite(connection: sa.Connection) -> None:
     A deferred transaction that reads and then writes would lose the writes of others unseen.
     """
     safe = has_request_context() and request.method in SAFE_METHODS
-    _execute(connection, f"PRAGMA query_only = {safe:d}")
-    _execute(connection, "BEGIN" if safe else "BEGIN IMMEDIATE")
-
-
-def _check_references(connection: sa.Connection) -> None:
-    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
-        raise RuntimeError(f"Not upgraded, for rows would lose what they refer to: {broken}")
-
-
-def _execute(connection: sa.Connection, statement: str) -> None:
-    """Send the driver a statement past SQLAlchemy, which would begin a transaction for it."""
     driver: Any = connection.connection.driver_connection
-    driver.execute(statement)
+    driver.execute(f"PRAGMA query_only = {safe:d}")
+    driver.execute("BEGIN" if safe else "BEGIN IMMEDIATE")
 
 
 def wait_in_line(connection: sa.Connection) -> None:
     """Let one transaction at a time past this line; on SQLite a writer is alone anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
-
-
-def upgrade() -> None:
-    """Bring the tables to this release; processes that start at once do it one after another."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with db.engine.connect() as connection:
-        if connection.dialect.name == "sqlite":
-            # Rebuilding a table would delete the rows that refer to it.
-            _execute(connection, "PRAGMA foreign_keys = OFF")
-        with connection.begin():
-            wait_in_line(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            if connection.dialect.name == "sqlite":
-                _check_references(connection)
-    db.engine.dispose()  # also the connection with its foreign keys off

@@ -19,37 +19,34 @@ PAGE_SIZE = 10  # posts in a list
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
 class Visitor(AnonymousUserMixin):
     """Somebody who is not logged in; answers what templates and rules ask of a User."""
 
     id = None
-    is_owner = False
-    may_post = False
+    is_owner = may_post = False
 
 
 class User(Base):
     """An account. The first is the site's owner; others are authors, or members who comment."""
 
     __tablename__ = "users"
-
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(USERNAME_MAX))
     password_hash: Mapped[str]
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
-
+    __table_args__ = (
+        sa.Index("uq_users_username", sa.func.lower(username), unique=True),
+        sa.CheckConstraint("role IN ('owner', 'author', 'member')", name="role"),
+        KEEP_IDS,
+    )
     # Not columns, but what Flask-Login asks; the session is the one that loaded this user.
     is_authenticated = is_active = True
     is_anonymous = False
     session_id = ""
-
-    __table_args__ = (
-        sa.Index("uq_users_username", sa.func.lower(username), unique=True),
-        sa.CheckConstraint("role IN ('owner', 'author', 'member')", name="role"),
-        {"sqlite_autoincrement": True},  # ids are never used again: old links stay dead
-    )
 
     @property
     def is_owner(self) -> bool:
@@ -70,9 +67,9 @@ class User(Base):
 
     @classmethod
     def create(cls, username: str, password_hash: str, may: str) -> "User":
-        """Add an account, the first as owner; IntegrityError when the name is taken.
+        """Add an account, the first as owner; `may` is "post" or "comment".
 
-        `may` is "post" or "comment".
+        IntegrityError when the name is taken.
         """
         wait_in_line(db.session.connection())
         is_first = not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
@@ -87,7 +84,6 @@ class Session(Base):
     """One browser in which somebody is logged in. Deleting the row logs it out."""
 
     __tablename__ = "sessions"
-
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id, ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -103,21 +99,15 @@ class Comment(Base):
     """An answer to a post."""
 
     __tablename__ = "comments"
-
     id: Mapped[int] = mapped_column(primary_key=True)
     post_id: Mapped[int] = mapped_column(sa.ForeignKey("posts.id", ondelete="CASCADE"))
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id), index=True)
     body: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
-
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     post: Mapped["Post"] = relationship()
-
-    __table_args__ = (
-        sa.Index("ix_comments_post_id", "post_id", "id"),
-        {"sqlite_autoincrement": True},
-    )
+    __table_args__ = (sa.Index("ix_comments_post_id", "post_id", "id"), KEEP_IDS)
 
     @classmethod
     def under(cls, post: "Post") -> sa.Select["Comment"]:
@@ -138,26 +128,23 @@ class Post(Base):
     """What an author publishes, in Markdown."""
 
     __tablename__ = "posts"
-
     id: Mapped[int] = mapped_column(primary_key=True)
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
     title: Mapped[str] = mapped_column(sa.String(TITLE_MAX))
     body: Mapped[str]
     published_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
-
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
         deferred=True,
         raiseload=True,
     )
-
-    # The lists' orders, so that no list is sorted when it is read.
+    # The orders of the lists, so that no list is sorted when it is read.
     __table_args__ = (
         sa.Index("ix_posts_published_at", "published_at", "id"),
         sa.Index("ix_posts_author_id", "author_id", "published_at", "id"),
-        {"sqlite_autoincrement": True},
+        KEEP_IDS,
     )
 
     @property
@@ -189,27 +176,26 @@ class Page(NamedTuple):
     older: str | None
 
 
-def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Page:
+def page_of(posts: sa.Select[Post], before: str | None = None, after: str | None = None) -> Page:
     """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
 
-    LookupError for what is no key.
+    LookupError for what is no key, and where a key leads to no older post.
     """
     place = sa.tuple_(Post.published_at, Post.id)
-    ascending = bool(after)
-    if key := before or after:
-        match = re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)
-        if not match or int(match[2]) > ID_MAX:
-            raise LookupError(key)
-        at, id = EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
-        posts = posts.where(place > (at, id) if ascending else place < (at, id))
+    ascending = after is not None
+    for key, is_there in ((before, place.__lt__), (after, place.__gt__)):
+        if key is not None:
+            match = re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)
+            if not match or int(match[2]) > ID_MAX:
+                raise LookupError(key)
+            at = EPOCH + timedelta(microseconds=int(match[1]))
+            posts = posts.where(is_there((at, int(match[2]))))
     order = [column if ascending else column.desc() for column in place.clauses]
     found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
     shown = found[:PAGE_SIZE][:: -1 if ascending else 1]
-    if not shown:
-        return Page([], None, None)
+    if before and not shown:
+        raise LookupError(before)
     is_more = len(found) > PAGE_SIZE
-    return Page(
-        posts=shown,
-        newer=shown[0].key if (is_more if ascending else before) else None,
-        older=shown[-1].key if (is_more or ascending) else None,
-    )
+    newer = shown[0].key if shown and (is_more if ascending else before) else None
+    older = shown[-1].key if shown and (is_more or ascending) else None
+    return Page(shown, newer, older)

@@ -7,10 +7,7 @@ from functools import lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
-from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.tasklists import tasklists_plugin
@@ -21,36 +18,26 @@ from pygments.lexers import get_lexer_by_name
 SLUG_MAX = 60  # characters; longer links break in mails
 EXCERPT_MAX = 300  # characters, about four lines
 NESTING_MAX = 20  # quotes in lists in quotes; bounds the time of hostile texts
-COLOURED_MAX = 6_000  # characters of code in a text; hostile code takes some lexers a second
-REMEMBERED = 512  # rendered texts
+EXPANSION_MAX = 300_000  # characters that links by reference may grow to
+COLOURED_MAX = 3_000  # characters of a block of code; hostile ones take some lexers 0.3 s
+REMEMBERED = 256  # rendered texts; usual ones take 10 kB, the worst 700 kB
 # The languages whose lexers kept their time with hostile code; others took minutes.
-LANGUAGES = {
-    *("bash", "c", "c++", "console", "cpp", "css", "diff", "docker", "dockerfile", "go", "html"),
-    *("ini", "java", "javascript", "js", "json", "kotlin", "lua", "nginx", "perl", "php", "py"),
-    *("pycon", "python", "rb", "rs", "ruby", "rust", "sh", "sql", "swift", "toml", "ts"),
-    *("typescript", "xml", "yaml", "yml"),
-}
-ATTRIBUTES = {
-    "a": {"href", "title", "id", "class"},
-    "code": {"class"},
-    "img": {"src", "alt", "title"},
+LANGUAGES = set(
+    "bash c c++ console cpp css diff docker dockerfile go html ini java javascript js json kotlin "
+    "lua nginx perl php py pycon python rb rs ruby rust sh sql swift toml ts typescript xml yaml "
+    "yml".split()
+)
+# nh3's own tags and attributes, and what our plugins make; visitors' HTML never gets this far.
+TAGS = nh3.ALLOWED_TAGS | {"input"}
+ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
+    "*": {"class", "id", "title"},
     "input": {"type", "checked", "disabled"},
-    "li": {"id", "class"},
-    "ol": {"start", "class"},
-    "span": {"class"},
-    "sup": {"class"},
-    "td": {"class"},
-    "th": {"class"},
-    "ul": {"class"},
 }
-TAGS = {
-    *("blockquote", "br", "del", "em", "h2", "h3", "h4", "h5", "h6", "hr", "p", "pre", "s"),
-    *("strong", "table", "tbody", "thead", "tr", *ATTRIBUTES),
-}
+NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
 SET_ATTRIBUTES = {
     "img": {"loading": "lazy"},
     "input": {"aria-label": "Task"},
-    "pre": {"tabindex": "0"},  # scrolls by keyboard
+    "pre": {"tabindex": "0"},  # scrolls by keyboard, as a table does
     "table": {"tabindex": "0"},
 }
 
@@ -60,13 +47,15 @@ def markdown(text: str, small: bool = False) -> Markup:
     """Safe HTML of a Markdown text.
 
     CommonMark with tables, strikethrough, bare links, task lists, footnotes and coloured code.
-    `small` is for comments: line breaks are kept; no images, headings or footnotes.
+    `small` is for comments: line breaks are kept; no images, headings, tables or footnotes.
     """
-    parser = _small_parser() if small else _parser()
+    # The Content-Security-Policy blocks inline styles, so a cell's alignment becomes a class.
+    page = re.sub(' style="text-align:([a-z]+)"', r' class="\1"', _parser(small).render(text))
     clean = nh3.clean(
-        parser.render(text),
+        page,
         tags=TAGS,
         attributes=ATTRIBUTES,
+        attribute_filter=_without_foreign_images,
         set_tag_attribute_values=SET_ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow ugc noopener",
@@ -76,8 +65,9 @@ def markdown(text: str, small: bool = False) -> Markup:
 
 @lru_cache(maxsize=REMEMBERED)
 def excerpt(text: str) -> str:
-    """The beginning of the rendered text, as plain text, cut between words."""
-    bare = nh3.clean(_parser().render(text), tags=set(), clean_content_tags={"sup", "section"})
+    """The beginning of the rendered text, as plain text, cut between words; no notes or code."""
+    page = _parser(small=False).render(text)
+    bare = nh3.clean(page, tags=set(), attributes={}, clean_content_tags=NOT_EXCERPTED)
     words = " ".join(html.unescape(bare).split())
     if len(words) <= EXCERPT_MAX:
         return words
@@ -92,53 +82,29 @@ def slug(title: str) -> str:
     return unicodedata.normalize("NFC", "-".join(words))[:SLUG_MAX].strip("-")
 
 
-@lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
-    parser = _base_parser().use(footnote_plugin)
-    parser.core.ruler.push("headings", _rank_headings)
-    parser.add_render_rule("image", _image)
-    return parser
-
-
-@lru_cache(maxsize=1)
-def _small_parser() -> MarkdownIt:
-    parser = _base_parser().disable(["image", "heading", "lheading"])
-    parser.options["breaks"] = True
-    return parser
-
-
-def _base_parser() -> MarkdownIt:
-    options = {
-        "html": False,
-        "linkify": True,
-        "maxNesting": NESTING_MAX,
-        "highlight": _coloured,
-    }
+@lru_cache(maxsize=2)
+def _parser(small: bool) -> MarkdownIt:
+    options = {"html": False, "linkify": True, "maxNesting": NESTING_MAX, "highlight": _coloured}
     parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough", "linkify"])
+    # The other half of linkify, in the core, finds the same links without going back and forth.
+    parser.inline.ruler.disable("linkify")
     # "app.py" is a file here, not a site in Paraguay.
     parser.linkify.set({"fuzzy_link": False})  # type: ignore[union-attr]  # it is installed
     parser.use(tasklists_plugin)
-    parser.add_render_rule("fence", _fence)
-    parser.add_render_rule("th_open", _aligned)
-    parser.add_render_rule("td_open", _aligned)
-    return parser
+    parser.core.ruler.after("block", "references", _bound_references)
+    if small:
+        parser.options["breaks"] = True
+        return parser.disable(["image", "heading", "lheading", "table"])
+    parser.core.ruler.push("headings", _rank_headings)
+    return parser.use(footnote_plugin)
 
 
-def _coloured(code: str, language: str, _attributes: str) -> str:
-    """The code in Pygments' classes; empty, which means as it is, in any other language."""
-    if language.lower() not in LANGUAGES:
-        return ""
-    return highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
-
-
-def _fence(
-    self: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
-) -> str:
-    """A block of code, without colours once the text has COLOURED_MAX characters of it."""
-    env["code"] = env.get("code", 0) + len(tokens[index].content)
-    if env["code"] > COLOURED_MAX:
-        tokens[index].info = ""
-    return self.fence(tokens, index, options, env)
+def _bound_references(state: StateCore) -> None:
+    """Forget a text's link definitions if its references could repeat them without end."""
+    definitions = state.env.get("references", {})
+    longest = max((len(str(definition)) for definition in definitions.values()), default=0)
+    if longest * state.src.count("[") > EXPANSION_MAX:
+        definitions.clear()
 
 
 def _rank_headings(state: StateCore) -> None:
@@ -149,19 +115,13 @@ def _rank_headings(state: StateCore) -> None:
         token.tag = f"h{min(levels.index(token.tag) + 2, 6)}"
 
 
-def _image(
-    self: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
-) -> str:
-    """An image from https or from this site; of any other, its description."""
-    if re.match(r"https://|/(?![/\\])", str(tokens[index].attrs["src"])):
-        return self.image(tokens, index, options, env)
-    return html.escape(tokens[index].content)
+def _coloured(code: str, language: str, _attributes: str) -> str:
+    """The code in Pygments' classes; empty, which means as it is, where that takes too long."""
+    if language.lower() not in LANGUAGES or len(code) > COLOURED_MAX:
+        return ""
+    return highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
 
 
-def _aligned(
-    self: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
-) -> str:
-    """A cell's alignment as a class: the Content-Security-Policy blocks inline styles."""
-    if style := tokens[index].attrs.pop("style", None):
-        tokens[index].attrs["class"] = str(style).removeprefix("text-align:")
-    return self.renderToken(tokens, index, options, env)
+def _without_foreign_images(_tag: str, attribute: str, value: str) -> str | None:
+    """Images come from https or from this site; any other is its description."""
+    return None if attribute == "src" and not re.match("https://|/[^/]", value) else value

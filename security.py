@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import BoundedSemaphore
 
@@ -20,25 +20,22 @@ from models import Session, User, Visitor
 
 FIELDS_MAX = 50  # in one form; ours have at most six
 HASHES_MAX = 2  # at a time, each with a core and 32 MiB
-HASH_WAIT_MAX = 5  # seconds in the queue for one of them
+HASH_QUEUE_MAX = 12  # with those that hash; the server's other threads serve readers
+HASH_WAIT_MAX = 5  # seconds in the queue
 SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
-
 HEADERS = {
     # There are no scripts to connect anywhere: connect-src lets checkers fetch robots.txt.
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' https:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' https:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-HSTS = "max-age=31536000"  # a year, in seconds
 
 login_manager = LoginManager()
 login_manager.anonymous_user = Visitor
 login_manager.session_protection = None  # an address changes with every walk out of the Wi-Fi
-hashing = BoundedSemaphore(HASHES_MAX)
+hashing, queue = BoundedSemaphore(HASHES_MAX), BoundedSemaphore(HASH_QUEUE_MAX)
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -50,10 +47,8 @@ class SessionInterface(SecureCookieSessionInterface):
 
 def init_app(app: Flask) -> None:
     """Guard every request to the app and every response from it."""
-    if proxies := app.config["PROXIES"]:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's manual does
-            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
-        )
+    if n := app.config["PROXIES"]:
+        app.wsgi_app = ProxyFix(app.wsgi_app, n, n, n)  # type: ignore[method-assign]  # so it's done
     app.session_interface = SessionInterface()
     login_manager.init_app(app, add_context_processor=False)
     app.before_request(refuse_oddities)
@@ -68,18 +63,17 @@ def refuse_oddities() -> None:
         if sum(1 for _ in request.form.items(multi=True)) > FIELDS_MAX:
             abort(413)
         if request.content_length is None:
-            # A chunked body is cut at its limit; only reading on tells.
-            request.stream.read(1)
+            request.stream.read(1)  # a chunked body is cut at its limit; only reading on tells
 
 
 def add_headers(response: Response) -> Response:
     """Add the security headers, and keep private pages out of shared caches."""
     response.headers.extend(HEADERS)
     if request.is_secure:
-        response.headers["Strict-Transport-Security"] = HSTS
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"  # a year
     if "Cache-Control" not in response.headers:
-        is_private = bool(session) or session.modified
-        response.headers["Cache-Control"] = "private, no-cache" if is_private else "no-cache"
+        private = "private, " if session or session.modified else ""
+        response.headers["Cache-Control"] = f"{private}no-cache"
     return response
 
 
@@ -90,17 +84,17 @@ def safe_path(path: str | None) -> str | None:
 
 @contextmanager
 def password_slot() -> Iterator[None]:
-    """Wait for one of the HASHES_MAX places, without a transaction: others write meanwhile.
+    """Wait for a place to hash, without a transaction: others write meanwhile.
 
-    Changes that were not committed are lost. 503 after HASH_WAIT_MAX seconds.
+    Changes that were not committed are lost. 503 when the queue is full or takes too long.
     """
     db.session.rollback()
-    if not hashing.acquire(timeout=HASH_WAIT_MAX):
-        raise ServiceUnavailable(retry_after=HASH_WAIT_MAX)
-    try:
+    with ExitStack() as held:
+        for places, wait in ((queue, 0), (hashing, HASH_WAIT_MAX)):
+            if not places.acquire(timeout=wait):
+                raise ServiceUnavailable(retry_after=HASH_WAIT_MAX)
+            held.callback(places.release)
         yield
-    finally:
-        hashing.release()
 
 
 def hash_password(password: str) -> str:
@@ -111,8 +105,7 @@ def hash_password(password: str) -> str:
 
 def is_password_of(user: User | None, password: str) -> bool:
     """Whether it is the user's password. For nobody it is not, but finding out takes as long."""
-    nobody = f"{current_app.config['PASSWORD_HASH']}$nobody$"
-    stored = user.password_hash if user else nobody
+    stored = user.password_hash if user else f"{current_app.config['PASSWORD_HASH']}$nobody$"
     with password_slot():
         return check_password_hash(stored, password)
 
@@ -120,8 +113,7 @@ def is_password_of(user: User | None, password: str) -> bool:
 @login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
-    user = db.session.scalar(Session.user_of(session_id))
-    if user:
+    if user := db.session.scalar(Session.user_of(session_id)):
         user.session_id = session_id
     return user
 

@@ -1,12 +1,16 @@
 """Signing up, logging in and out."""
 
+import re
 import threading
 import time
 from datetime import timedelta
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import security
 from database import db, now
@@ -70,7 +74,7 @@ def test_a_new_account_may_only_comment_where_the_blog_says_so(make_app):
         ({"password": "iloveyou", "confirm": "iloveyou"}, "Many people use this password."),
         ({"username": "caroline", "password": "Caroline"}, "must differ from the username"),
         ({"confirm": "correct horse 8"}, "The two passwords differ."),
-        ({"confirm": ""}, "Enter the password again."),
+        ({"confirm": ""}, "The two passwords differ."),
         ({"username": "ANN"}, "This name is taken."),
     ],
 )
@@ -152,6 +156,16 @@ def test_logging_in_never_leads_elsewhere(path):
     assert security.safe_path(path) is None
 
 
+@given(st.text(alphabet="/\\\t\n .:@?#%evil\u202e", max_size=12).map("/".__add__) | st.text())
+@example("/.//evil")
+def test_any_next_stays_on_this_site(path):
+    safe = security.safe_path(path)
+    assert safe in (path, None)
+    # Browsers drop tabs and line ends, and read \\ as /.
+    as_read = re.sub(r"[\t\r\n]", "", path).replace("\\", "/")
+    assert safe is None or urlsplit(urljoin("http://here/", as_read)).netloc == "here"
+
+
 def test_logging_in_from_a_page_that_needs_it_leads_back_there(nobody):
     assert nobody.get("/posts/new?a=é").location == "/login?next=/posts/new?a%3D%25C3%25A9"
 
@@ -215,7 +229,7 @@ def test_a_get_does_not_log_out(ann):
 def test_a_log_out_without_its_token_says_what_to_do(ann):
     answer = ann.send("/logout", csrf_token="")
     assert answer.status_code == 400
-    assert "You are still logged in" in answer.text
+    assert "Nothing has changed" in answer.text
 
 
 def test_the_third_hash_at_a_time_waits_and_gives_up_in_time(app, ann, monkeypatch):
@@ -230,6 +244,23 @@ def test_the_third_hash_at_a_time_waits_and_gives_up_in_time(app, ann, monkeypat
     assert answer.status_code == 503
     assert "Retry-After" in answer.headers
     assert bob.log_in().status_code == 303
+
+
+def test_a_crowd_at_the_door_leaves_threads_for_readers(app, ann, monkeypatch):
+    monkeypatch.setattr(security, "HASH_WAIT_MAX", 1)
+    crowd = [Person(app, "ann") for _ in range(security.HASH_QUEUE_MAX + 4)]
+    tokens = [person.token() for person in crowd]
+    pairs = iter(list(zip(crowd, tokens, strict=True)))
+
+    def log_in():
+        person, token = next(pairs)
+        began = time.monotonic()
+        answer = person.log_in(csrf_token=token)
+        return answer.status_code == 503 and time.monotonic() - began < 0.9
+
+    with security.hashing, security.hashing:
+        turned_away_at_once = at_once(len(crowd), log_in)
+    assert sum(turned_away_at_once) == 4
 
 
 def test_writers_do_not_wait_for_a_hash(app, ann):

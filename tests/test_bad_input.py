@@ -13,6 +13,10 @@ from models import Comment, Post, Session
 
 LONG_TEXT = "Typed with care.\n" * 100
 PARTS = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n" * 2000 + b"--b--\r\n"
+FILES = b"".join(
+    b"--b\r\nContent-Disposition: form-data; name=%s; filename=x\r\n\r\ny\r\n" % name
+    for name in (b"username", b"password", b"confirm", b"title", b"body", b"csrf_token")
+)
 FORMS = [
     ("/posts/new", {"title": "My title", "body": LONG_TEXT}),
     ("/posts/1/edit", {"title": "My title", "body": LONG_TEXT}),
@@ -71,11 +75,11 @@ def test_the_username_comes_back_and_the_password_does_not(nobody):
     ("fields", "message"),
     [
         ({"title": ""}, "Give the post a title."),
-        ({"title": "   "}, "There is nothing to see in it yet."),
-        ({"title": "\u200b\u2060"}, "There is nothing to see in it yet."),
+        ({"title": "   "}, "Give the post a title."),
+        ({"title": "\u200b"}, "Give the post a title."),
         ({"title": "x" * 201}, "It has 201 characters; it can have 1 to 200."),
         ({"body": ""}, "Write something."),
-        ({"body": "\n\n"}, "There is nothing to see in it yet."),
+        ({"body": "\n\n"}, "Write something."),
         ({"body": "x" * 50_001}, "It has 50,001 characters; it can have 1 to 50,000."),
         ({"body": "a\ufffdb"}, "Some characters were damaged"),
     ],
@@ -85,7 +89,7 @@ def test_a_refused_post_says_why_and_comes_back(ann, fields, message):
     answer = ann.send("/posts/new", **typed)
     assert answer.status_code == 422
     assert message in answer.text
-    assert typed["title"] in answer.text
+    assert typed["title"].strip("\u200b") in answer.text
     assert typed["body"] in answer.text
     assert 'aria-invalid="true"' in answer.text
 
@@ -125,6 +129,8 @@ def test_an_odd_address_is_a_404(ann, post, path):
     assert ann.get(path).status_code == 404
 
 
+# Nobody reads the files of such a form, so they are closed only when they are forgotten.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "request_options",
     [
@@ -135,6 +141,9 @@ def test_an_odd_address_is_a_404(ann, post, path):
         },
         {"json": {"title": "x", "body": "y"}},
         {"data": b"{", "content_type": "application/json"},
+        {"json": {"username": 5, "title": "\ud800", "body": None, "csrf_token": 5}},
+        {"json": [1]},
+        {"data": FILES, "content_type": "multipart/form-data; boundary=b"},
         {
             "data": b"--b\r\nContent-Disposition: form-data; name=title\r\n\r\nx",
             "content_type": "multipart/form-data; boundary=b",
@@ -150,6 +159,9 @@ def test_an_odd_address_is_a_404(ann, post, path):
         "fields",
         "json",
         "broken-json",
+        "odd-json",
+        "json-list",
+        "files",
         "truncated",
         "no-boundary",
         "parts",
@@ -212,6 +224,10 @@ def test_a_wrong_method_is_refused(ann, post, method, path):
         {"Host": '"><b>'},
         {"Cookie": "blog_session=é"},
         {"Cookie": "blog_session=x.y.z; a"},
+        {"Cookie": r'remember_token="a|\303\251"'},
+        {"Host": "a..b"},
+        {"Host": "."},
+        {"Host": "a" * 300},
         {"Content-Length": "x"},
         {"Content-Length": "-1"},
     ],
@@ -267,8 +283,10 @@ def test_a_database_that_is_away_is_a_503_and_works_again(app, ann, post, tmp_pa
     file, away = tmp_path / "blog.db", tmp_path / "away"
     file.rename(away)
     file.mkdir()
-    assert ann.get("/").status_code == 503
-    assert Person(app).get("/healthz").status_code == 503
+    answers = [ann.get("/"), ann.get("/nowhere"), ann.send("/logout", csrf_token="")]
+    answers += [Person(app).get("/healthz"), ann.send("/nowhere", csrf_token="", body="x")]
+    assert [answer.status_code for answer in answers] == [503] * 5
+    assert all("Retry-After" in answer.headers for answer in answers)
     file.rmdir()
     away.rename(file)
     assert ann.get(post).status_code == 200

@@ -65,7 +65,7 @@ def test_demo_refuses_a_blog_in_use(app, ann):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--comments", "5"], "add --posts"),
+        (["--comments", "-5"], "range"),
         (["--posts", "-1"], "range"),
         (["--posts", "many"], "not a valid int"),
     ],

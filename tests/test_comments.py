@@ -60,8 +60,8 @@ def test_a_comment_has_neither_images_nor_headings(ann, nobody):
     ("body", "message"),
     [
         ("", "Write something."),
-        (" \r\n\t ", "There is nothing to see in it yet."),
-        ("\u200b\u200b", "There is nothing to see in it yet."),
+        (" \r\n\t ", "Write something."),
+        ("\u200b\u200b", "Write something."),
         ("x" * 5001, "It has 5,001 characters; it can have 1 to 5,000."),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_refused_comment_comes_back_with_its_post(ann, body, message):
     assert answer.status_code == 422
     assert message in answer.text
     assert "The post" in answer.text
-    assert body.strip() in answer.text
+    assert body.strip(" \r\n\t\u200b") in answer.text
 
 
 def test_line_ends_are_counted_once(ann):
@@ -110,7 +110,7 @@ def test_an_old_comment_cannot_be_edited_but_the_text_comes_back(app, ann):
     age(app, minutes=16)
     answer = ann.send("/comments/1/edit", body="Second thoughts")
     assert answer.status_code == 403
-    assert "only for 15 minutes" in answer.text
+    assert "and for 15 minutes" in answer.text
     assert "Second thoughts" in answer.text
     assert "Edit comment" not in ann.get(post).text
     assert "Delete comment" in ann.get(post).text

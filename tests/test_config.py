@@ -80,7 +80,12 @@ def test_the_blogs_own_database_variable_goes_over_the_plain_one(make, monkeypat
         ("TIMEZONE", "Mars/Olympus"),
         ("TIMEZONE", "../../etc/passwd"),
         ("TIMEZONE", ""),
+        ("TIMEZONE", 1),
         ("PROXIES", "one"),
+        ("PROXIES", -1),
+        ("PROXIES", True),
+        ("URL", "blog.example"),
+        ("URL", "https://"),
         ("NEW_ACCOUNTS_MAY", "edit"),
     ],
 )

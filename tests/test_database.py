@@ -1,17 +1,18 @@
 """Upgrades, transactions and many writers at once."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import Person, execute
 
-import database
 from app import create_app
 from database import Base, db
 from models import Comment, Post, User
@@ -96,19 +97,37 @@ def test_times_come_back_aware_in_utc(app, owner):
         post = Post(author_id=1, title="x", body="y", published_at=at)
         db.session.add(post)
         db.session.commit()
+        db.session.expire_all()
         assert post.published_at == at
         assert post.published_at.tzinfo == UTC
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_upgrade_that_would_lose_a_reference_is_undone(app, ann, tmp_path):
-    with app.app_context():
-        with db.engine.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA foreign_keys = OFF")
-            with connection.begin():
-                connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
-                connection.execute(sa.text("DELETE FROM users WHERE username = 'ann'"))
-        db.engine.dispose()
-        with pytest.raises(RuntimeError, match="Not upgraded"):
-            database.upgrade()
-        db.engine.dispose()
+def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_path):
+    ann.write()
+    with sqlite3.connect(tmp_path / "blog.db") as connection:
+        connection.execute("DELETE FROM users WHERE username = 'ann'")
+    with pytest.raises(RuntimeError, match="Not upgraded"):
+        make_app()
+
+
+@pytest.mark.parametrize("action", ["edit", "delete"])
+@pytest.mark.parametrize("kind", ["posts", "comments"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url, kind, action):
+    ann.comment(ann.write())
+    token = ann.token()
+    with psycopg.connect(database_url) as other:
+        other.execute(f"DELETE FROM {kind} WHERE id = 1")
+        answers = []
+        fields = {"title": "x", "body": "Typed text.", "csrf_token": token}
+        late = threading.Thread(
+            target=lambda: answers.append(ann.send(f"/{kind}/1/{action}", **fields))
+        )
+        late.start()
+        late.join(0.5)
+        assert late.is_alive()
+        other.commit()
+        late.join()
+    assert answers[0].status_code == 404
+    assert "Typed text." in answers[0].text

@@ -86,7 +86,7 @@ def test_the_server_refuses_what_is_too_large_or_odd(tmp_path):
         assert status(port, "GET", "/") == 200
 
 
-def test_idle_and_slow_clients_do_not_stop_the_server(tmp_path):
+def test_a_dozen_slow_clients_do_not_stop_the_server(tmp_path):
     with running(tmp_path) as (_process, port):
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
         head = (
