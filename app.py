@@ -9,7 +9,6 @@ from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 from flask_wtf.csrf import generate_csrf
-from sqlalchemy.orm import joinedload
 from werkzeug import exceptions
 from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
@@ -21,7 +20,7 @@ import rendering
 import security
 from database import db
 from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
-from models import COMMENT_EDIT_MINUTES, Comment, Post, User, Visitor, page_of
+from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, User, Visitor, page_of
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
 
@@ -72,10 +71,11 @@ def home() -> ResponseReturnValue:
 def show_user(username: str) -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username))
-    return show_list(Post.published().where(Post.author_id == user.id), author=user)
+    posts = Post.published().where(Post.author_id == user.id)
+    return show_list(posts, heading=f"Posts by {user.username}")
 
 
-def show_list(posts: sa.Select[Post], author: User | None = None) -> ResponseReturnValue:
+def show_list(posts: sa.Select[Post], heading: str = "") -> ResponseReturnValue:
     """One page of the posts; 404 if it does not exist."""
     try:
         page = page_of(posts, **request.args.to_dict())
@@ -84,20 +84,29 @@ def show_list(posts: sa.Select[Post], author: User | None = None) -> ResponseRet
     if request.args.get("after") and not page.newer:
         # The newest page has one address, and is full if it can be.
         return redirect(request.path, 303)
-    return render("posts.html", page=page, author=author)
+    return render("posts.html", page=page, heading=heading)
 
 
 @blog.get("/posts/<id:id>/")
 @blog.get("/posts/<id:id>/<slug>")
 def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     """A post and its comments; 301 to the right slug from any other."""
-    post = db.get_or_404(Post, id)
+    post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
     if slug != post.slug:
         return redirect(post_url(post), 301)
     comments = db.session.scalars(Comment.under(post)).all()
     # A form would set a cookie, and visitors have none.
-    form = CommentForm() if current_user.is_authenticated else None
-    return render("post.html", post=post, comments=comments, form=form)
+    form = CommentForm() if current_user.is_authenticated and post.is_published else None
+    return render("post.html", post=post, comments=comments, form=form, **post.neighbours())
+
+
+@blog.get("/posts/<id:id>/<slug>.md")
+def show_markdown(id: int, slug: str) -> ResponseReturnValue:
+    """A post as it was typed; 301 to the right slug from any other."""
+    post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    if slug != post.slug:
+        return redirect(url_for("blog.show_markdown", id=id, slug=post.slug), 301)
+    return post.body, {"Content-Type": "text/markdown; charset=utf-8"}
 
 
 @blog.get("/healthz")
@@ -116,14 +125,8 @@ def new_post() -> ResponseReturnValue:
     """Write a post. 403 for members."""
     if not current_user.may_post:
         abort(403, "Your account can comment, but not post.")
-    form = PostForm()
-    if not form.validate_on_submit():
-        return render("post_form.html", form=form), form.status
-    post = Post(author_id=current_user.id, title=form.title.data, body=form.body.data)
-    db.session.add(post)
-    db.session.commit()
-    flash("Your post is published.")
-    return redirect(post_url(post), 303)
+    post = Post(author_id=current_user.id, published_at=NEVER)
+    return write(post, PostForm())
 
 
 @blog.route("/posts/<id:id>/edit", methods=["GET", "POST"])
@@ -131,12 +134,43 @@ def new_post() -> ResponseReturnValue:
 def edit_post(id: int) -> ResponseReturnValue:
     """Change a post. 403 unless it is yours or the blog is."""
     post = editable_post(id)
-    form = PostForm(obj=post)
+    later = None if post.is_draft or post.is_published else post.published_at
+    at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
+    return write(post, PostForm(data={"title": post.title, "body": post.body, "publish_at": at}))
+
+
+def write(post: Post, form: PostForm) -> ResponseReturnValue:
+    """Preview the post, or save it as a draft or for readers; 409 if it has changed meanwhile."""
+    action = request.form.get("action", "publish")
     if not form.validate_on_submit():
-        return render("post_form.html", form=form, post=post), form.status
-    update(post, form)
-    flash("Your changes are saved.")
+        status = form.status
+    elif action == "preview":
+        status = 200
+    else:
+        status = 409 if form.version.data not in (None, "", post.version) else 303
+    if status != 303:
+        preview = form.is_submitted() and status == 200
+        form.version.data = form.version.data if preview else post.version
+        return render(
+            "post_form.html", form=form, post=post, preview=preview, status=status
+        ), status
+    typed = (form.title.data, form.body.data)
+    if post.is_published and (post.title, post.body) != typed:
+        post.updated_at = database.now()
+    post.title, post.body = typed
+    post.published_at = form.published_at(post.published_at, action)
+    db.session.add(post)
+    db.session.commit()
+    published = "Your post is published." if post.is_published else "Your post is scheduled."
+    flash("Your draft is saved." if post.is_draft else published)
     return redirect(post_url(post), 303)
+
+
+@blog.get("/drafts")
+@login_required
+def drafts() -> ResponseReturnValue:
+    """One's own drafts and scheduled posts."""
+    return show_list(Post.unpublished_by(current_user), heading="Your drafts")
 
 
 @blog.route("/posts/<id:id>/delete", methods=["GET", "POST"])
@@ -148,18 +182,12 @@ def delete_post(id: int) -> ResponseReturnValue:
 
 def editable_post(id: int) -> Post:
     """The post, locked until the commit; 404 if there is none, 403 if it is not to change."""
-    post: Post = db.first_or_404(Post.published().where(Post.id == id).with_for_update(of=Post))
+    post: Post = db.first_or_404(
+        Post.visible_to(current_user).where(Post.id == id).with_for_update(of=Post)
+    )
     if not post.is_editable_by(current_user):
         abort(403)
     return post
-
-
-def update(text: Post | Comment, form: Form) -> None:
-    """Take over what was typed; what stayed the same was not updated."""
-    form.populate_obj(text)
-    if db.session.is_modified(text):
-        text.updated_at = database.now()
-    db.session.commit()
 
 
 def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValue:
@@ -180,7 +208,7 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
 @login_required
 def new_comment(id: int) -> ResponseReturnValue:
     """Comment on a post, which nobody can delete meanwhile."""
-    query = sa.select(Post).where(Post.id == id)
+    query = sa.select(Post).where(Post.id == id, Post.published_at <= database.now())
     post = db.first_or_404(query.with_for_update(read=True, key_share=True, of=Post))
     form = CommentForm()
     if not form.validate_on_submit():
@@ -201,7 +229,10 @@ def edit_comment(id: int) -> ResponseReturnValue:
     form = CommentForm(obj=comment)
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=comment.post), form.status
-    update(comment, form)
+    form.populate_obj(comment)
+    if db.session.is_modified(comment):
+        comment.updated_at = database.now()
+    db.session.commit()
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 
@@ -217,7 +248,7 @@ def delete_comment(id: int) -> ResponseReturnValue:
 
 def locked_comment(id: int) -> Comment:
     """The comment, locked until the commit; 404 if there is none."""
-    query = sa.select(Comment).where(Comment.id == id).options(joinedload(Comment.post))
+    query = Comment.visible_to(current_user).where(Comment.id == id)
     comment: Comment = db.first_or_404(query.with_for_update(of=Comment))
     return comment
 

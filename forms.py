@@ -3,15 +3,32 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from flask import request
+from flask import current_app, request
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, Field, PasswordField, StringField, TextAreaField
-from wtforms.validators import DataRequired, EqualTo, InputRequired, Regexp, ValidationError
+from wtforms import (
+    BooleanField,
+    DateTimeLocalField,
+    Field,
+    HiddenField,
+    PasswordField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.validators import (
+    DataRequired,
+    EqualTo,
+    InputRequired,
+    Optional,
+    Regexp,
+    ValidationError,
+)
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from models import TITLE_MAX, USERNAME_MAX
+from database import now
+from models import EPOCH, NEVER, TITLE_MAX, USERNAME_MAX
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
@@ -135,10 +152,33 @@ class SignUpForm(Form):
 
 
 class PostForm(Form):
-    """The text of a post."""
+    """The text of a post, and when it is published."""
 
     title = LineField("Title", [DataRequired("Give the post a title."), length(1, TITLE_MAX)])
     body = TextField("Text", [DataRequired("Write something."), length(1, POST_MAX)])
+    publish_at = DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
+    version = HiddenField()  # of the post that is edited
+
+    def validate_publish_at(self, field: Field) -> None:
+        """Read the time in the blog's zone, which skips an hour in spring."""
+        if not field.data:
+            raise ValidationError("Write it like 2031-12-24T18:30.")
+        try:
+            at = field.data.replace(tzinfo=current_app.config["ZONE"]).astimezone(UTC)
+            if at.astimezone(current_app.config["ZONE"]).replace(tzinfo=None) != field.data:
+                raise ValidationError("The clocks skip this time. Choose another.")
+        except OverflowError:
+            at = NEVER
+        if not EPOCH <= at < NEVER:
+            raise ValidationError("Choose a time between the years 1970 and 9999.")
+
+    def published_at(self, before: datetime, action: str) -> datetime:
+        """When the post is published that was to be `before`, an aware time."""
+        if action == "draft":
+            return NEVER
+        if self.publish_at.data:
+            return self.publish_at.data.replace(tzinfo=current_app.config["ZONE"])
+        return min(before, now())
 
 
 class CommentForm(Form):

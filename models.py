@@ -1,5 +1,6 @@
 """The blog's tables, the rules of who may do what, and the queries by their names."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from flask_login import AnonymousUserMixin
-from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship, undefer
+from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship, undefer
 
 import rendering
 from database import Base, db, now, wait_in_line
@@ -19,6 +20,8 @@ PAGE_SIZE = 10  # posts in a list
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)  # when a draft is published
+KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -110,6 +113,12 @@ class Comment(Base):
     __table_args__ = (sa.Index("ix_comments_post_id", "post_id", "id"), KEEP_IDS)
 
     @classmethod
+    def visible_to(cls, user: User | Visitor) -> sa.Select["Comment"]:
+        """`Select` of the Comments whose Posts the user may read, with these."""
+        post_ids = Post.visible_to(user).with_only_columns(Post.id)
+        return sa.select(cls).where(cls.post_id.in_(post_ids)).options(joinedload(cls.post))
+
+    @classmethod
     def under(cls, post: "Post") -> sa.Select["Comment"]:
         """`Select` of the post's Comments, oldest first."""
         return sa.select(cls).where(cls.post_id == post.id).order_by(cls.id)
@@ -125,7 +134,7 @@ class Comment(Base):
 
 
 class Post(Base):
-    """What an author publishes, in Markdown."""
+    """What an author writes, in Markdown: published, scheduled, or a draft."""
 
     __tablename__ = "posts"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -138,7 +147,6 @@ class Post(Base):
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
         deferred=True,
-        raiseload=True,
     )
     # The orders of the lists, so that no list is sorted when it is read.
     __table_args__ = (
@@ -158,10 +166,49 @@ class Post(Base):
         """The post's place in every list: `<microseconds since 1970>-<id>`."""
         return f"{(self.published_at - EPOCH) // timedelta(microseconds=1)}-{self.id}"
 
+    @property
+    def version(self) -> str:
+        """A mark that changes with whatever a form can change."""
+        state = f"{self.title}\0{self.body}\0{self.published_at}"
+        return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+
+    @property
+    def is_draft(self) -> bool:
+        return self.published_at == NEVER
+
+    @property
+    def is_published(self) -> bool:
+        return self.published_at <= now()
+
     @classmethod
     def published(cls) -> sa.Select["Post"]:
-        """`Select` of Post with the number of its comments."""
-        return sa.select(cls).options(undefer(cls.comment_count))
+        """`Select` of the Posts that all may read, with the number of their comments."""
+        return sa.select(cls).where(cls.published_at <= now()).options(undefer(cls.comment_count))
+
+    @classmethod
+    def unpublished_by(cls, user: User) -> sa.Select["Post"]:
+        """`Select` of the user's drafts and scheduled Posts."""
+        return sa.select(cls).where(cls.published_at > now(), cls.author_id == user.id)
+
+    @classmethod
+    def visible_to(cls, user: User | Visitor) -> sa.Select["Post"]:
+        """`Select` of the Posts that the user may read: published and own ones, the owner all."""
+        if user.is_owner:
+            return sa.select(cls)
+        return sa.select(cls).where((cls.published_at <= now()) | (cls.author_id == user.id))
+
+    def neighbours(self) -> dict[str, "Post"]:
+        """The published posts before and after this one, as "older" and "newer"."""
+        place, here = sa.tuple_(Post.published_at, Post.id), (self.published_at, self.id)
+        newest_first = [column.desc() for column in place.clauses]
+        newer = sa.select(Post.id).where(place > here, Post.published_at <= now())
+        older = sa.select(Post.id).where(place < here, Post.published_at <= now())
+        ids = (
+            newer.order_by(*place.clauses).limit(1).scalar_subquery(),
+            older.order_by(*newest_first).limit(1).scalar_subquery(),
+        )
+        posts = db.session.scalars(sa.select(Post).where(Post.id.in_(ids)))
+        return {"newer" if (post.published_at, post.id) > here else "older": post for post in posts}
 
     def is_editable_by(self, user: User | Visitor) -> bool:
         """Its author and the owner edit and delete a post."""
@@ -185,8 +232,8 @@ def page_of(posts: sa.Select[Post], before: str | None = None, after: str | None
     ascending = after is not None
     for key, is_there in ((before, place.__lt__), (after, place.__gt__)):
         if key is not None:
-            match = re.fullmatch(r"([0-9]{1,17})-([0-9]{1,10})", key)
-            if not match or int(match[2]) > ID_MAX:
+            match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,10})", key)
+            if not match or int(match[1]) > KEY_MAX or int(match[2]) > ID_MAX:
                 raise LookupError(key)
             at = EPOCH + timedelta(microseconds=int(match[1]))
             posts = posts.where(is_there((at, int(match[2]))))

@@ -15,18 +15,21 @@ def pragma(connection, statement):
 
 
 def upgrade(engine):
-    with engine.connect() as connection:
-        # On SQLite a changed table is rebuilt, which would delete the rows that refer to it.
-        pragma(connection, "PRAGMA foreign_keys = OFF")
-        context.configure(connection, target_metadata=models.Base.metadata, render_as_batch=True)
-        with connection.begin():
-            wait_in_line(connection)
-            context.run_migrations()
-            if connection.dialect.name == "sqlite":
-                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-                if broken:
-                    raise RuntimeError(f"Not upgraded, for rows would refer to nothing: {broken}")
-    engine.dispose()  # also the connection without foreign keys
+    try:
+        with engine.connect() as connection:
+            # On SQLite a changed table is rebuilt, which would delete the rows that refer to it.
+            pragma(connection, "PRAGMA foreign_keys = OFF")
+            metadata = models.Base.metadata
+            context.configure(connection, target_metadata=metadata, render_as_batch=True)
+            with connection.begin():
+                wait_in_line(connection)
+                context.run_migrations()
+                if connection.dialect.name == "sqlite":
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                    if broken:
+                        raise RuntimeError(f"Not upgraded, rows would refer to nothing: {broken}")
+    finally:
+        engine.dispose()  # also the connection without foreign keys
 
 
 if engine := context.config.attributes.get("engine"):

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
@@ -105,7 +106,7 @@ def test_times_come_back_aware_in_utc(app, owner):
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_path):
     ann.write()
-    with sqlite3.connect(tmp_path / "blog.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:
         connection.execute("DELETE FROM users WHERE username = 'ann'")
     with pytest.raises(RuntimeError, match="Not upgraded"):
         make_app()

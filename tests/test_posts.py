@@ -136,9 +136,9 @@ def test_the_home_page_lists_the_newest_first(app, ann, nobody):
 
 
 def test_an_empty_blog_says_so(owner, nobody):
-    assert "There are no posts yet." in nobody.get("/").text
-    assert "Write the first one." in owner.get("/").text
-    assert "There are no posts yet." in nobody.get("/users/olga").text
+    assert "There are no posts here yet." in nobody.get("/").text
+    assert "Write one." in owner.get("/").text
+    assert "There are no posts here yet." in nobody.get("/users/olga").text
 
 
 def test_lists_are_paged_in_both_directions(app, owner, nobody):
