@@ -1,10 +1,21 @@
 """The blog: its factory, then every page by section."""
 
 import re
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, abort, current_app, flash, redirect, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    request,
+    url_for,
+)
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
@@ -23,6 +34,10 @@ from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
 from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, User, Visitor, page_of
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
+
+FEED_MAX = 20  # entries
+SITEMAP_MAX = 50_000  # addresses in a file, by the protocol of sitemaps.org
+ARCHIVE_MAX = 5_000  # titles on a page
 
 blog = Blueprint("blog", __name__)
 
@@ -72,10 +87,10 @@ def show_user(username: str) -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username))
     posts = Post.published().where(Post.author_id == user.id)
-    return show_list(posts, heading=f"Posts by {user.username}")
+    return show_list(posts, heading=f"Posts by {user.username}", author=user.username)
 
 
-def show_list(posts: sa.Select[Post], heading: str = "") -> ResponseReturnValue:
+def show_list(posts: sa.Select[Post], **context: str) -> ResponseReturnValue:
     """One page of the posts; 404 if it does not exist."""
     try:
         page = page_of(posts, **request.args.to_dict())
@@ -84,7 +99,7 @@ def show_list(posts: sa.Select[Post], heading: str = "") -> ResponseReturnValue:
     if request.args.get("after") and not page.newer:
         # The newest page has one address, and is full if it can be.
         return redirect(request.path, 303)
-    return render("posts.html", page=page, heading=heading)
+    return render("posts.html", page=page, **context)
 
 
 @blog.get("/posts/<id:id>/")
@@ -106,14 +121,31 @@ def show_markdown(id: int, slug: str) -> ResponseReturnValue:
     post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
     if slug != post.slug:
         return redirect(url_for("blog.show_markdown", id=id, slug=post.slug), 301)
-    return post.body, {"Content-Type": "text/markdown; charset=utf-8"}
+    return Response(post.body, mimetype="text/markdown")
+
+
+@blog.get("/archive")
+def archive() -> ResponseReturnValue:
+    """Every title by year and month; past ARCHIVE_MAX titles, a page for each year."""
+    year, zone = request.args.get("year", type=int), current_app.config["ZONE"]
+    posts = Post.titles().order_by(*Post.newest_first())
+    if year and 1970 <= year < NEVER.year:
+        begin, end = (datetime(number, 1, 1, tzinfo=zone) for number in (year, year + 1))
+        posts = posts.where(Post.published_at >= begin, Post.published_at < end)
+        return render("archive.html", posts=db.session.scalars(posts).all(), year=year)
+    found = db.session.scalars(posts.limit(ARCHIVE_MAX + 1)).all()
+    if len(found) <= ARCHIVE_MAX:
+        return render("archive.html", posts=found)
+    oldest = db.session.scalars(Post.titles().order_by(Post.published_at).limit(1)).one()
+    ends = (at.astimezone(zone).year for at in (found[0].published_at, oldest.published_at))
+    return render("archive.html", posts=[], years=list(ends))
 
 
 @blog.get("/healthz")
 def healthz() -> ResponseReturnValue:
     """For monitors: 200 if the database answers, else 503."""
     db.session.execute(sa.select(1))
-    return "ok\n", {"Content-Type": "text/plain", "Cache-Control": "no-store"}
+    return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -306,6 +338,73 @@ def ask_to_log_in() -> ResponseReturnValue:
     if request.method == "POST":
         abort(400, "You are not logged in any more, so nothing was saved yet.")
     return redirect(url_for("blog.log_in", next=iri_to_uri(request.full_path.rstrip("?"))), 303)
+
+
+# Feeds --------------------------------------------------------------------------------------------
+
+
+@blog.get("/feed.<any(xml, json):kind>")
+def feed(kind: str) -> ResponseReturnValue:
+    """Everybody's newest posts in Atom (RFC 4287) or JSON Feed 1.1."""
+    posts = Post.published().order_by(*Post.newest_first())
+    return show_feed(f"feed.{kind}", posts, current_app.config["NAME"], url_for("blog.home"))
+
+
+@blog.get("/users/<username>/feed.xml")
+def user_feed(username: str) -> ResponseReturnValue:
+    """One author's newest posts in Atom."""
+    user = db.first_or_404(User.named(username))
+    posts = Post.published().where(Post.author_id == user.id).order_by(*Post.newest_first())
+    page = url_for("blog.show_user", username=user.username)
+    return show_feed("feed.xml", posts, f"Posts by {user.username}", page)
+
+
+@blog.get("/posts/<id:id>/feed.xml")
+def comment_feed(id: int) -> ResponseReturnValue:
+    """A post's newest comments in Atom."""
+    post = db.first_or_404(Post.published().where(Post.id == id))
+    comments = Comment.under(post).order_by(None).order_by(Comment.id.desc())
+    return show_feed("feed.xml", comments, f"Comments on {post.title}", post_url(post), post)
+
+
+def show_feed(
+    template: str, entries: sa.Select[Any], title: str, page: str, post: Post | None = None
+) -> ResponseReturnValue:
+    """The first entries for feed readers, which ask again and mostly get a 304."""
+    found = db.session.scalars(entries.limit(FEED_MAX)).all()
+    text = render(template, entries=found, title=title, page=page, base=base_url(), post=post)
+    kind = {"feed.xml": "atom+xml", "feed.json": "feed+json"}[template]
+    response = Response(text, content_type=f"application/{kind}; charset=utf-8")
+    response.add_etag()
+    return response.make_conditional(request)
+
+
+@blog.get("/sitemap.xml")
+@blog.get("/sitemap-<id:part>.xml")
+def sitemap(part: int | None = None) -> ResponseReturnValue:
+    """The posts for search engines; where there are many, an index of parts by their ids."""
+    last = db.session.scalar(sa.select(sa.func.max(Post.id))) or 1
+    parts = range(1, (last - 1) // SITEMAP_MAX + 2)
+    if part and part not in parts:
+        abort(404)
+    end = (part or 1) * SITEMAP_MAX
+    query = Post.titles().where(Post.id > end - SITEMAP_MAX, Post.id <= end)
+    is_index = not part and len(parts) > 1
+    posts = [] if is_index else db.session.scalars(query).all()
+    index = parts if is_index else []
+    page = render("sitemap.xml", posts=posts, index=index, base=base_url())
+    return Response(page, mimetype="application/xml")
+
+
+@blog.get("/robots.txt")
+def robots() -> ResponseReturnValue:
+    """What search engines may read."""
+    return Response(render("robots.txt", base=base_url()), mimetype="text/plain")
+
+
+def base_url() -> str:
+    """The blog's public address, without a slash at its end."""
+    return str(current_app.config["URL"] or request.url_root).rstrip("/")
 
 
 # Errors -------------------------------------------------------------------------------------------

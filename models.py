@@ -4,11 +4,20 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from flask_login import AnonymousUserMixin
-from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship, undefer
+from sqlalchemy.orm import (
+    Mapped,
+    column_property,
+    joinedload,
+    lazyload,
+    load_only,
+    mapped_column,
+    relationship,
+    undefer,
+)
 
 import rendering
 from database import Base, db, now, wait_in_line
@@ -123,6 +132,10 @@ class Comment(Base):
         """`Select` of the post's Comments, oldest first."""
         return sa.select(cls).where(cls.post_id == post.id).order_by(cls.id)
 
+    @property
+    def changed_at(self) -> datetime:
+        return self.updated_at or self.created_at
+
     def is_editable_by(self, user: User | Visitor) -> bool:
         """Its author edits a comment while it is fresh."""
         is_fresh = now() - self.created_at < timedelta(minutes=COMMENT_EDIT_MINUTES)
@@ -173,6 +186,10 @@ class Post(Base):
         return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
 
     @property
+    def changed_at(self) -> datetime:
+        return self.updated_at or self.published_at
+
+    @property
     def is_draft(self) -> bool:
         return self.published_at == NEVER
 
@@ -184,6 +201,18 @@ class Post(Base):
     def published(cls) -> sa.Select["Post"]:
         """`Select` of the Posts that all may read, with the number of their comments."""
         return sa.select(cls).where(cls.published_at <= now()).options(undefer(cls.comment_count))
+
+    @classmethod
+    def titles(cls) -> sa.Select["Post"]:
+        """`Select` of the published Posts with what a list of many needs: no texts, no authors."""
+        columns = load_only(cls.title, cls.published_at, cls.updated_at)
+        query = sa.select(cls).where(cls.published_at <= now())
+        return query.options(columns, lazyload(cls.author))
+
+    @classmethod
+    def newest_first(cls) -> list[sa.UnaryExpression[Any]]:
+        """The order of lists."""
+        return [cls.published_at.desc(), cls.id.desc()]
 
     @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
@@ -200,12 +229,11 @@ class Post(Base):
     def neighbours(self) -> dict[str, "Post"]:
         """The published posts before and after this one, as "older" and "newer"."""
         place, here = sa.tuple_(Post.published_at, Post.id), (self.published_at, self.id)
-        newest_first = [column.desc() for column in place.clauses]
         newer = sa.select(Post.id).where(place > here, Post.published_at <= now())
         older = sa.select(Post.id).where(place < here, Post.published_at <= now())
         ids = (
             newer.order_by(*place.clauses).limit(1).scalar_subquery(),
-            older.order_by(*newest_first).limit(1).scalar_subquery(),
+            older.order_by(*self.newest_first()).limit(1).scalar_subquery(),
         )
         posts = db.session.scalars(sa.select(Post).where(Post.id.in_(ids)))
         return {"newer" if (post.published_at, post.id) > here else "older": post for post in posts}
@@ -237,7 +265,7 @@ def page_of(posts: sa.Select[Post], before: str | None = None, after: str | None
                 raise LookupError(key)
             at = EPOCH + timedelta(microseconds=int(match[1]))
             posts = posts.where(is_there((at, int(match[2]))))
-    order = [column if ascending else column.desc() for column in place.clauses]
+    order = place.clauses if ascending else Post.newest_first()
     found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
     shown = found[:PAGE_SIZE][:: -1 if ascending else 1]
     if before and not shown:

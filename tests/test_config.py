@@ -1,6 +1,5 @@
 """Where settings come from."""
 
-import re
 import stat
 
 import pytest
@@ -39,9 +38,8 @@ def test_the_environment_goes_over_the_file_and_keywords_over_both(make, tmp_pat
     monkeypatch.setenv("BLOG_NAME", "environment")
     monkeypatch.setenv("BLOG_DESCRIPTION", "environment")
     page = make(NAME="keyword").test_client().get("/").text
-    assert re.findall(r"keyword|environment|file", page) == [
-        *("keyword", "environment", "keyword", "environment")
-    ]
+    assert "<title>keyword</title>" in page
+    assert '<meta name="description" content="environment">' in page
     assert '<html lang="de">' in page
 
 

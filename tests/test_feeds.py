@@ -1,0 +1,159 @@
+"""Feeds, the archive, and what search engines and shared links get."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
+
+import pytest
+import sqlalchemy as sa
+
+import app as app_module
+from database import db
+from models import Post
+
+ATOM = {"a": "http://www.w3.org/2005/Atom"}
+ODD = "Ends ]]> <b>& \x0b\x00 🎉 \ufffe 'quoted' \"text\""
+
+
+def entries(answer):
+    assert answer.status_code == 200, answer.text
+    return ElementTree.fromstring(answer.text).findall("a:entry", ATOM)
+
+
+def texts(elements, name):
+    return [element.find(f"a:{name}", ATOM).text for element in elements]
+
+
+@pytest.fixture
+def post(ann, bob):
+    """A post of ann's among others, with two comments and text that could break a feed."""
+    bob.write("By bob")
+    path = ann.write(ODD, f"{ODD} [x](/y)")
+    bob.comment(path, ODD)
+    ann.comment(path, "Second")
+    ann.send("/posts/new", title="Draft", body="Hidden", action="draft")
+    return path
+
+
+def test_the_feed_holds_the_newest_posts_whole(nobody, post):
+    answer = nobody.get("/feed.xml")
+    assert answer.headers["Content-Type"] == "application/atom+xml; charset=utf-8"
+    found = entries(answer)
+    assert texts(found, "title")[1] == "By bob"
+    assert texts(found, "id") == ["http://localhost/posts/2/", "http://localhost/posts/1/"]
+    assert '<a href="/y"' in texts(found, "content")[0]
+    assert found[0].find("a:link", ATOM).get("href") == f"http://localhost{post}"
+    assert "Hidden" not in answer.text
+
+
+def test_an_author_and_the_comments_of_a_post_have_feeds(nobody, post):
+    assert texts(entries(nobody.get("/users/ANN/feed.xml")), "id") == ["http://localhost/posts/2/"]
+    comments = entries(nobody.get("/posts/2/feed.xml"))
+    assert texts(comments, "title") == ["Comment by ann", "Comment by bob"]
+    assert comments[0].find("a:link", ATOM).get("href").endswith(f"{post}#comment-2")
+
+
+def test_the_json_feed_says_the_same(nobody, post):
+    answer = nobody.get("/feed.json")
+    assert answer.headers["Content-Type"] == "application/feed+json; charset=utf-8"
+    feed = json.loads(answer.text)
+    assert feed["version"] == "https://jsonfeed.org/version/1.1"
+    assert [item["title"] for item in feed["items"]][1] == "By bob"
+    assert feed["items"][0]["url"] == f"http://localhost{post}"
+
+
+@pytest.mark.parametrize("path", ["/feed.xml", "/feed.json", "/users/olga/feed.xml"])
+def test_an_empty_feed_is_a_feed(nobody, owner, path):
+    assert nobody.get(path).status_code == 200
+    assert "0001" not in nobody.get(path).text
+
+
+@pytest.mark.parametrize("path", ["/users/x/feed.xml", "/posts/9/feed.xml", "/posts/3/feed.xml"])
+def test_what_is_not_there_has_no_feed(nobody, post, path):
+    assert nobody.get(path).status_code == 404
+
+
+def test_a_feed_that_did_not_change_is_a_304(ann, nobody, post):
+    etag = nobody.get("/feed.xml").headers["ETag"]
+    assert nobody.get("/feed.xml", headers={"If-None-Match": etag}).status_code == 304
+    ann.write("New")
+    assert nobody.get("/feed.xml", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_a_feed_has_twenty_entries(app, owner, nobody):
+    with app.app_context():
+        db.session.execute(sa.insert(Post), [{"author_id": 1, "title": "x", "body": "y"}] * 25)
+        db.session.commit()
+    assert len(entries(nobody.get("/feed.xml"))) == 20
+
+
+def test_feeds_and_maps_use_the_public_address(make_app):
+    app = make_app(URL="https://blog.example/")
+    client = app.test_client()
+    texts = [
+        client.get(path, base_url="https://blog.example").text
+        for path in ("/feed.xml", "/feed.json", "/sitemap.xml", "/robots.txt")
+    ]
+    assert all("https://blog.example/" in text for text in texts)
+    page = client.get("/archive", base_url="https://blog.example").text
+    assert '<link rel="canonical" href="https://blog.example/archive">' in page
+    assert "https://blog.example//" not in "".join(texts)
+
+
+def test_a_page_says_what_it_is(ann, nobody, post):
+    page = nobody.get(post).text
+    assert '<meta property="og:type" content="article">' in page
+    assert 'property="article:published_time"' in page
+    assert f'href="{post.rpartition("/")[0]}/feed.xml"' in page
+    assert "noindex" not in page + nobody.get("/").text + nobody.get("/users/ann").text
+    assert "noindex" in nobody.get("/login").text
+    assert "noindex" in ann.get("/posts/3/draft").text
+
+
+def test_the_sitemap_lists_what_all_may_read(nobody, post):
+    answer = nobody.get("/sitemap.xml")
+    assert answer.mimetype == "application/xml"
+    found = re.findall("<loc>(.+?)</loc>", answer.text)
+    assert len(found) == 3
+    assert f"http://localhost{post}" in found
+
+
+def test_a_large_sitemap_has_parts(nobody, post, monkeypatch):
+    monkeypatch.setattr(app_module, "SITEMAP_MAX", 2)
+    parts = re.findall("<loc>http://localhost(.+?)</loc>", nobody.get("/sitemap.xml").text)
+    assert parts == ["/sitemap-1.xml", "/sitemap-2.xml"]
+    assert [nobody.get(part).text.count("/posts/") for part in parts] == [2, 0]
+    assert nobody.get("/sitemap-3.xml").status_code == 404
+
+
+def test_robots_are_told_where_the_map_is(nobody):
+    assert "Sitemap: http://localhost/sitemap.xml" in nobody.get("/robots.txt").text
+
+
+def test_the_archive_lists_titles_by_month(app, ann, nobody, post):
+    with app.app_context():
+        db.session.get(Post, 1).published_at = datetime(2023, 10, 13, tzinfo=UTC)
+        db.session.commit()
+    page = nobody.get("/archive").text
+    months = re.findall("<h2>(.+?)</h2>", page)
+    assert months == [f"{datetime.now(UTC):%Y %B}", "2023 October"]
+    assert "By bob" in page
+    assert "Hidden" not in page
+    assert "Draft" not in page
+
+
+def test_a_large_archive_has_a_page_a_year(app, ann, nobody, post, monkeypatch):
+    monkeypatch.setattr(app_module, "ARCHIVE_MAX", 1)
+    with app.app_context():
+        db.session.get(Post, 1).published_at -= timedelta(days=2 * 366)
+        db.session.commit()
+    years = re.findall(r'href="(\?year=\d+)"', nobody.get("/archive").text)
+    assert len(years) == 3
+    assert "By bob" in nobody.get(f"/archive{years[-1]}").text
+    assert "By bob" not in nobody.get(f"/archive{years[0]}").text
+
+
+@pytest.mark.parametrize("year", ["x", "0", "99999999999", "-5", "9999"])
+def test_an_odd_year_is_the_whole_archive(nobody, post, year):
+    assert "By bob" in nobody.get(f"/archive?year={year}").text
