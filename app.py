@@ -31,7 +31,7 @@ import rendering
 import security
 from database import db
 from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
-from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, User, Visitor, page_of
+from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, Tag, User, Visitor, page_of
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
 
@@ -88,6 +88,20 @@ def show_user(username: str) -> ResponseReturnValue:
     user = db.first_or_404(User.named(username))
     posts = Post.published().where(Post.author_id == user.id)
     return show_list(posts, heading=f"Posts by {user.username}", author=user.username)
+
+
+@blog.get("/tags/<tag>")
+def show_tag(tag: str) -> ResponseReturnValue:
+    """The posts with a tag, newest first; 404 if there are none."""
+    posts = Post.tagged(tag.lower())
+    db.first_or_404(posts.limit(1))
+    return show_list(posts, heading=f"Posts tagged {tag.lower()}", tag=tag.lower())
+
+
+@blog.get("/tags")
+def tags() -> ResponseReturnValue:
+    """Every tag and the number of its posts."""
+    return render("tags.html", tags=db.session.execute(Tag.counted()).all())
 
 
 def show_list(posts: sa.Select[Post], **context: str) -> ResponseReturnValue:
@@ -168,7 +182,8 @@ def edit_post(id: int) -> ResponseReturnValue:
     post = editable_post(id)
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
-    return write(post, PostForm(data={"title": post.title, "body": post.body, "publish_at": at}))
+    before = {"title": post.title, "body": post.body, "publish_at": at}
+    return write(post, PostForm(data=before | {"tags": ", ".join(post.tag_names)}))
 
 
 def write(post: Post, form: PostForm) -> ResponseReturnValue:
@@ -190,6 +205,7 @@ def write(post: Post, form: PostForm) -> ResponseReturnValue:
     if post.is_published and (post.title, post.body) != typed:
         post.updated_at = database.now()
     post.title, post.body = typed
+    post.tag_names = form.tag_names()
     post.published_at = form.published_at(post.published_at, action)
     db.session.add(post)
     db.session.commit()
@@ -357,6 +373,15 @@ def user_feed(username: str) -> ResponseReturnValue:
     posts = Post.published().where(Post.author_id == user.id).order_by(*Post.newest_first())
     page = url_for("blog.show_user", username=user.username)
     return show_feed("feed.xml", posts, f"Posts by {user.username}", page)
+
+
+@blog.get("/tags/<tag>/feed.xml")
+def tag_feed(tag: str) -> ResponseReturnValue:
+    """The newest posts with a tag in Atom; 404 if there are none."""
+    posts = Post.tagged(tag.lower()).order_by(*Post.newest_first())
+    db.first_or_404(posts.limit(1))
+    page = url_for("blog.show_tag", tag=tag.lower())
+    return show_feed("feed.xml", posts, f"Posts tagged {tag.lower()}", page)
 
 
 @blog.get("/posts/<id:id>/feed.xml")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from database import Base, db, now
-from models import Comment, Post, User
+from models import Comment, Post, Tag, User
 from security import hash_password
 
 SAMPLE = Path(__file__).parent / "demo.toml"
@@ -34,7 +34,8 @@ def demo(posts: int, comments: int) -> None:
     people = {name: User.create(name, password_hash, "post") for name in sample["people"]}
     for entry in sample["posts"]:
         answers = entry.pop("comments", [])
-        post = Post(**entry | {"author": people[entry["author"]]})
+        tags = [Tag(name=name) for name in entry.pop("tags", [])]
+        post = Post(**entry | {"author": people[entry["author"]], "tags": tags})
         db.session.add(post)
         for minutes, answer in enumerate(answers, start=1):
             at = post.published_at + timedelta(minutes=minutes)

@@ -28,11 +28,12 @@ from wtforms.validators import (
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from database import now
-from models import EPOCH, NEVER, TITLE_MAX, USERNAME_MAX
+from models import EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
 POST_MAX = 50_000  # characters; a long essay
+TAGS_MAX = 10  # of a post; more help nobody
 COMMENT_MAX = 5_000  # characters; two pages
 # Names that would make others take somebody for the site itself.
 RESERVED = set(
@@ -156,8 +157,27 @@ class PostForm(Form):
 
     title = LineField("Title", [DataRequired("Give the post a title."), length(1, TITLE_MAX)])
     body = TextField("Text", [DataRequired("Write something."), length(1, POST_MAX)])
+    tags = LineField("Tags", [Optional()])
     publish_at = DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     version = HiddenField()  # of the post that is edited
+
+    def tag_names(self) -> list[str]:
+        """The tags in lower case, each once, in the order of the alphabet."""
+        names = unicodedata.normalize("NFC", (self.tags.data or "").lower()).split(",")
+        return sorted({name.strip().lstrip("#").strip() for name in names} - {""})
+
+    def validate_tags(self, _field: Field) -> None:
+        """Refuse what would make no address or no sense."""
+        names = self.tag_names()
+        if len(names) > TAGS_MAX:
+            raise ValidationError(f"There are {len(names)} tags; a post can have {TAGS_MAX}.")
+        for name in names:
+            if len(name) > TAG_MAX:
+                raise ValidationError(f"“{name}” is longer than {TAG_MAX} characters.")
+            if re.search(r"[/\\]", name) or not any(
+                unicodedata.category(c)[0] in "LNS" for c in name
+            ):
+                raise ValidationError(f"“{name}” is no tag: use words, with commas between tags.")
 
     def validate_publish_at(self, field: Field) -> None:
         """Read the time in the blog's zone, which skips an hour in spring."""

@@ -25,6 +25,7 @@ from database import Base, db, now, wait_in_line
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
 TITLE_MAX = 200  # characters
+TAG_MAX = 40  # characters
 PAGE_SIZE = 10  # posts in a list
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
@@ -146,6 +147,22 @@ class Comment(Base):
         return user.id == self.author_id or self.post.is_editable_by(user)
 
 
+class Tag(Base):
+    """A word under which a post is found."""
+
+    __tablename__ = "tags"
+    name: Mapped[str] = mapped_column(sa.String(TAG_MAX), primary_key=True)
+    post_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+    @classmethod
+    def counted(cls) -> sa.Select[str, int]:
+        """`Select` of every tag of published Posts, and of their number."""
+        query = sa.select(cls.name, sa.func.count()).join(Post, Post.id == cls.post_id)
+        return query.where(Post.published_at <= now()).group_by(cls.name).order_by(cls.name)
+
+
 class Post(Base):
     """What an author writes, in Markdown: published, scheduled, or a draft."""
 
@@ -157,6 +174,9 @@ class Post(Base):
     published_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+    tags: Mapped[list[Tag]] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True, order_by=Tag.name
+    )
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
         deferred=True,
@@ -182,7 +202,7 @@ class Post(Base):
     @property
     def version(self) -> str:
         """A mark that changes with whatever a form can change."""
-        state = f"{self.title}\0{self.body}\0{self.published_at}"
+        state = f"{self.title}\0{self.body}\0{self.tag_names}\0{self.published_at}"
         return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
 
     @property
@@ -201,6 +221,21 @@ class Post(Base):
     def published(cls) -> sa.Select["Post"]:
         """`Select` of the Posts that all may read, with the number of their comments."""
         return sa.select(cls).where(cls.published_at <= now()).options(undefer(cls.comment_count))
+
+    @property
+    def tag_names(self) -> list[str]:
+        return [tag.name for tag in self.tags]
+
+    @tag_names.setter
+    def tag_names(self, names: list[str]) -> None:
+        kept = {tag.name: tag for tag in self.tags}
+        self.tags = [kept.get(name) or Tag(name=name) for name in names]
+
+    @classmethod
+    def tagged(cls, tag: str) -> sa.Select["Post"]:
+        """`Select` of the published Posts with that tag."""
+        ids = sa.select(Tag.post_id).where(Tag.name == tag)
+        return cls.published().where(cls.id.in_(ids))
 
     @classmethod
     def titles(cls) -> sa.Select["Post"]:

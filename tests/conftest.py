@@ -59,9 +59,9 @@ class Person:
     def log_in(self, **fields):
         return self.send("/login", **{"username": self.name, "password": PASSWORD} | fields)
 
-    def write(self, title="A title", body="Some text."):
+    def write(self, title="A title", body="Some text.", **fields):
         """Publish a post; its path."""
-        answer = self.send("/posts/new", title=title, body=body, action="publish")
+        answer = self.send("/posts/new", title=title, body=body, action="publish", **fields)
         assert answer.status_code == 303, answer.text
         return answer.location
 

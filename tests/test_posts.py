@@ -216,4 +216,4 @@ def test_pages_take_few_queries(app, ann, posts, comments):
         db.session.commit()
     assert count_queries(app, ann, "/") <= 3
     assert count_queries(app, ann, "/users/olga") <= 3
-    assert count_queries(app, ann, "/posts/1/no-0") <= 4
+    assert count_queries(app, ann, "/posts/1/no-0") <= 5

@@ -15,6 +15,7 @@ SAMPLES = {
     "filename": "style.css",
     "part": 1,
     "kind": "xml",
+    "tag": "kafka",
 }
 HEADERS = [
     "Content-Security-Policy",
@@ -47,7 +48,7 @@ def actions(rules):
 @pytest.fixture
 def post(ann):
     """A post of ann's with a comment of hers."""
-    path = ann.write()
+    path = ann.write(tags="kafka")
     ann.comment(path)
     return path
 

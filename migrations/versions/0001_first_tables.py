@@ -1,4 +1,4 @@
-"""The first tables: users, sessions, posts, comments."""
+"""The first tables: users, sessions, posts, tags, comments."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,6 +53,17 @@ def upgrade():
     op.create_index("ix_posts_author_id", "posts", ["author_id", "published_at", "id"])
 
     op.create_table(
+        "tags",
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("post_id", sa.Integer, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["post_id"], ["posts.id"], name="fk_tags_post_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("name", "post_id", name="pk_tags"),
+    )
+    op.create_index("ix_tags_post_id", "tags", ["post_id"])
+
+    op.create_table(
         "comments",
         sa.Column("id", sa.Integer, nullable=False),
         sa.Column("post_id", sa.Integer, nullable=False),
@@ -72,5 +83,5 @@ def upgrade():
 
 
 def downgrade():
-    for table in ("comments", "posts", "sessions", "users"):
+    for table in ("comments", "tags", "posts", "sessions", "users"):
         op.drop_table(table)
