@@ -127,9 +127,20 @@ def test_axe_finds_nothing_on_any_page(app, browser, base):
     comment(page, "A comment.")
     check(page)
     own = ("/posts/8/edit", "/posts/8/delete", "/comments/12/edit", "/comments/12/delete")
-    for path in (*own, "/posts/1/edit", "/users/ann"):
+    for path in (
+        *own,
+        "/posts/1/edit",
+        "/users/ann",
+        "/drafts",
+        "/archive",
+        "/tags",
+        "/tags/walking",
+    ):
         page.goto(base + path)
         check(page)
+    page.goto(f"{base}/posts/8/edit")
+    page.get_by_role("button", name="Preview").click()
+    check(page)
     page.goto(f"{base}/posts/new")
     page.context.clear_cookies()
     page.get_by_label("Title").fill("Kept")
@@ -163,9 +174,11 @@ def read_pages(app, owner, ann, nobody):
         post = ann.write(
             "A *title*",
             "Text\n\n|a|\n|:-:|\n|b|\n\n- [ ] c\n\n```python\nx\n```\n\nd[^1]\n\n[^1]: e",
+            tags="kafka",
         )
         ann.comment(post, "> a\n\n`b`")
         paths = ["/", post, "/users/ann", "/login?next=/", "/signup", "/nowhere"]
+        paths += ["/archive", "/tags", "/tags/kafka"]
         own = [
             "/posts/new",
             "/posts/1/edit",
@@ -175,6 +188,9 @@ def read_pages(app, owner, ann, nobody):
         ]
         pages = {f"nobody {path}": nobody.get(path).text for path in paths}
         pages |= {f"ann {path}": ann.get(path).text for path in [*paths, *own]}
+        stale = {"title": "x", "body": "y", "version": "z"}
+        pages["stale"] = ann.send("/posts/1/edit", **stale).text
+        pages["preview"] = ann.send("/posts/1/edit", **stale, action="preview").text
         pages["refused"] = ann.send("/posts/new", title="", body="").text
         pages["kept"] = nobody.send("/posts/new", title="x", body="y").text
         return pages
