@@ -106,11 +106,12 @@ def tags() -> ResponseReturnValue:
 
 def show_list(posts: sa.Select[Post], **context: str) -> ResponseReturnValue:
     """One page of the posts; 404 if it does not exist."""
+    before, after = request.args.get("before"), request.args.get("after")
     try:
-        page = page_of(posts, **request.args.to_dict())
-    except (TypeError, LookupError):
+        page = page_of(posts, before, after)
+    except LookupError:
         abort(404)
-    if request.args.get("after") and not page.newer:
+    if after and not page.newer:
         # The newest page has one address, and is full if it can be.
         return redirect(request.path, 303)
     return render("posts.html", page=page, **context)

@@ -286,7 +286,7 @@ class Page(NamedTuple):
     older: str | None
 
 
-def page_of(posts: sa.Select[Post], before: str | None = None, after: str | None = None) -> Page:
+def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Page:
     """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
 
     LookupError for what is no key, and where a key leads to no older post.

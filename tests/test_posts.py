@@ -155,6 +155,12 @@ def test_lists_are_paged_in_both_directions(app, owner, nobody):
     assert (back.status_code, back.location) == (303, "/")
 
 
+def test_what_other_sites_add_to_a_link_changes_nothing(ann, nobody):
+    path = ann.write("Linked")
+    assert titles(nobody.get("/?utm_source=elsewhere&fbclid=1")) == ["Linked"]
+    assert nobody.get(f"{path}?utm_source=elsewhere").status_code == 200
+
+
 def test_an_author_page_lists_one_author(app, ann, nobody):
     add_posts(app, 3)
     ann.write("By ann")
