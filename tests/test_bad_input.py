@@ -105,6 +105,7 @@ def test_control_characters_are_taken_out(app, ann):
         assert (post.title, post.body) == ("AB C", "ab\tc\nd")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "path",
     [
@@ -200,6 +201,7 @@ def test_a_large_body_without_a_length_is_refused_whole(ann, size):
     assert "your browser still has the text" in answer.text
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -217,6 +219,7 @@ def test_a_wrong_method_is_refused(ann, post, method, path):
     assert "<h1>" in answer.text
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "headers",
     [
