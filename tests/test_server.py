@@ -40,8 +40,9 @@ def running(tmp_path):
             time.sleep(0.05)
         yield process, port
     finally:
-        process.kill()
-        process.wait()
+        # Not kill: its worker would live on.
+        process.terminate()
+        process.wait(15)
         process.stderr.close()
 
 
