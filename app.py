@@ -34,10 +34,9 @@ from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
 from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, Tag, User, Visitor, page_of
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
-
-FEED_MAX = 20  # entries
+FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 50_000  # addresses in a file, by the protocol of sitemaps.org
-ARCHIVE_MAX = 5_000  # titles on a page
+ARCHIVE_MAX = 5_000  # titles on a page, about 500 kB
 
 blog = Blueprint("blog", __name__)
 
@@ -188,7 +187,7 @@ def edit_post(id: int) -> ResponseReturnValue:
 
 
 def write(post: Post, form: PostForm) -> ResponseReturnValue:
-    """Preview the post, or save it as a draft or for readers; 409 if it has changed meanwhile."""
+    """The post's form: shown, previewed or saved; 409 if the post has changed meanwhile."""
     action = request.form.get("action", "publish")
     if not form.validate_on_submit():
         status = form.status
@@ -202,6 +201,11 @@ def write(post: Post, form: PostForm) -> ResponseReturnValue:
         return render(
             "post_form.html", form=form, post=post, preview=preview, status=status
         ), status
+    return save(post, form, action)
+
+
+def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
+    """Take over what was typed, and lead to the post."""
     typed = (form.title.data, form.body.data)
     if post.is_published and (post.title, post.body) != typed:
         post.updated_at = database.now()
@@ -257,7 +261,7 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
 @login_required
 def new_comment(id: int) -> ResponseReturnValue:
     """Comment on a post, which nobody can delete meanwhile."""
-    query = sa.select(Post).where(Post.id == id, Post.published_at <= database.now())
+    query = sa.select(Post).where(Post.id == id, Post.is_published)
     post = db.first_or_404(query.with_for_update(read=True, key_share=True, of=Post))
     form = CommentForm()
     if not form.validate_on_submit():

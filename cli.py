@@ -49,13 +49,15 @@ def demo(posts: int, comments: int) -> None:
 
 def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) -> None:
     """Add posts, five minutes apart until now, and comments on any of them, alike in every run."""
-    chance, end = random.Random(posts), now()  # noqa: S311  # nothing secret
+    chance, end = random.Random(posts), now()
 
     def prose(most: int) -> str:
+        """At most that many sentences."""
         lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
         return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)
 
     def post(number: int) -> dict[str, Any]:
+        """A row of posts."""
         return {
             "author_id": chance.choice(authors),
             "title": " ".join(chance.choices(words, k=5)).capitalize(),
@@ -67,6 +69,7 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
     post_ids = db.session.scalars(sa.select(Post.id)).all()
 
     def comment(_number: int) -> dict[str, Any]:
+        """A row of comments."""
         post_id, author_id = chance.choice(post_ids), chance.choice(authors)
         return {"post_id": post_id, "author_id": author_id, "body": prose(3)}
 

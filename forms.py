@@ -81,6 +81,7 @@ def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
     """A validator that counts; unlike `maxlength` it lets no browser cut what is pasted."""
 
     def check(_form: FlaskForm, field: Field) -> None:
+        """Refuse what is too short or too long, and say by how much."""
         count = len(field.data)
         if not least <= count <= most:
             bounds = f"{least:,} to {most:,}"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from flask_login import AnonymousUserMixin
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     Mapped,
     column_property,
@@ -63,10 +64,12 @@ class User(Base):
 
     @property
     def is_owner(self) -> bool:
+        """Whether the site is theirs."""
         return self.role == "owner"
 
     @property
     def may_post(self) -> bool:
+        """Whether they may post, not only comment."""
         return self.role != "member"
 
     def get_id(self) -> str:
@@ -135,6 +138,7 @@ class Comment(Base):
 
     @property
     def changed_at(self) -> datetime:
+        """When its text was written or last changed."""
         return self.updated_at or self.created_at
 
     def is_editable_by(self, user: User | Visitor) -> bool:
@@ -160,7 +164,7 @@ class Tag(Base):
     def counted(cls) -> sa.Select[str, int]:
         """`Select` of every tag of published Posts, and of their number."""
         query = sa.select(cls.name, sa.func.count()).join(Post, Post.id == cls.post_id)
-        return query.where(Post.published_at <= now()).group_by(cls.name).order_by(cls.name)
+        return query.where(Post.is_published).group_by(cls.name).order_by(cls.name)
 
 
 class Post(Base):
@@ -207,23 +211,27 @@ class Post(Base):
 
     @property
     def changed_at(self) -> datetime:
+        """When its text was written or last changed."""
         return self.updated_at or self.published_at
 
     @property
     def is_draft(self) -> bool:
+        """Whether it waits for its author, not for a time."""
         return self.published_at == NEVER
 
-    @property
+    @hybrid_property
     def is_published(self) -> bool:
+        """Whether all may read it: the one rule of visibility, in Python and in SQL."""
         return self.published_at <= now()
 
     @classmethod
     def published(cls) -> sa.Select["Post"]:
         """`Select` of the Posts that all may read, with the number of their comments."""
-        return sa.select(cls).where(cls.published_at <= now()).options(undefer(cls.comment_count))
+        return sa.select(cls).where(cls.is_published).options(undefer(cls.comment_count))
 
     @property
     def tag_names(self) -> list[str]:
+        """Its tags, in the order of the alphabet."""
         return [tag.name for tag in self.tags]
 
     @tag_names.setter
@@ -241,7 +249,7 @@ class Post(Base):
     def titles(cls) -> sa.Select["Post"]:
         """`Select` of the published Posts with what a list of many needs: no texts, no authors."""
         columns = load_only(cls.title, cls.published_at, cls.updated_at)
-        query = sa.select(cls).where(cls.published_at <= now())
+        query = sa.select(cls).where(cls.is_published)
         return query.options(columns, lazyload(cls.author))
 
     @classmethod
@@ -252,20 +260,20 @@ class Post(Base):
     @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
         """`Select` of the user's drafts and scheduled Posts."""
-        return sa.select(cls).where(cls.published_at > now(), cls.author_id == user.id)
+        return sa.select(cls).where(~cls.is_published, cls.author_id == user.id)
 
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Post"]:
         """`Select` of the Posts that the user may read: published and own ones, the owner all."""
         if user.is_owner:
             return sa.select(cls)
-        return sa.select(cls).where((cls.published_at <= now()) | (cls.author_id == user.id))
+        return sa.select(cls).where(cls.is_published | (cls.author_id == user.id))
 
     def neighbours(self) -> dict[str, "Post"]:
         """The published posts before and after this one, as "older" and "newer"."""
         place, here = sa.tuple_(Post.published_at, Post.id), (self.published_at, self.id)
-        newer = sa.select(Post.id).where(place > here, Post.published_at <= now())
-        older = sa.select(Post.id).where(place < here, Post.published_at <= now())
+        newer = sa.select(Post.id).where(place > here, Post.is_published)
+        older = sa.select(Post.id).where(place < here, Post.is_published)
         ids = (
             newer.order_by(*place.clauses).limit(1).scalar_subquery(),
             older.order_by(*self.newest_first()).limit(1).scalar_subquery(),
@@ -286,6 +294,14 @@ class Page(NamedTuple):
     older: str | None
 
 
+def place_at(key: str) -> tuple[datetime, int]:
+    """The time and the id that `Post.key` was made from; LookupError for what is no key."""
+    match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,10})", key)
+    if not match or int(match[1]) > KEY_MAX or int(match[2]) > ID_MAX:
+        raise LookupError(key)
+    return EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
+
+
 def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Page:
     """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
 
@@ -295,11 +311,7 @@ def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Pa
     ascending = after is not None
     for key, is_there in ((before, place.__lt__), (after, place.__gt__)):
         if key is not None:
-            match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,10})", key)
-            if not match or int(match[1]) > KEY_MAX or int(match[2]) > ID_MAX:
-                raise LookupError(key)
-            at = EPOCH + timedelta(microseconds=int(match[1]))
-            posts = posts.where(is_there((at, int(match[2]))))
+            posts = posts.where(is_there(place_at(key)))
     order = place.clauses if ascending else Post.newest_first()
     found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
     shown = found[:PAGE_SIZE][:: -1 if ascending else 1]

@@ -60,7 +60,7 @@ def markdown(text: str, small: bool = False) -> Markup:
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow ugc noopener",
     )
-    return Markup(clean)  # noqa: S704  # this is the door
+    return Markup(clean)
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -18,7 +18,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from database import db, now
 from models import Session, User, Visitor
 
-FIELDS_MAX = 50  # in one form; ours have at most six
+FIELDS_MAX = 50  # in one form; ours have at most seven
 HASHES_MAX = 2  # at a time, each with a core and 32 MiB
 HASH_QUEUE_MAX = 12  # with those that hash; the server's other threads serve readers
 HASH_WAIT_MAX = 5  # seconds in the queue
@@ -48,7 +48,7 @@ class SessionInterface(SecureCookieSessionInterface):
 def init_app(app: Flask) -> None:
     """Guard every request to the app and every response from it."""
     if n := app.config["PROXIES"]:
-        app.wsgi_app = ProxyFix(app.wsgi_app, n, n, n)  # type: ignore[method-assign]  # so it's done
+        app.wsgi_app = ProxyFix(app.wsgi_app, n, n, n)  # type: ignore[method-assign]  # Flask's way
     app.session_interface = SessionInterface()
     login_manager.init_app(app, add_context_processor=False)
     app.before_request(refuse_oddities)

@@ -239,6 +239,12 @@ def test_odd_headers_are_no_fault_of_ours(nobody, headers):
     assert nobody.get("/", headers=headers).status_code < 500
 
 
+def assert_unavailable(answer):
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert_kept(answer, {"body": LONG_TEXT})
+
+
 def broken(*_arguments, **_options):
     raise RuntimeError("a detail")
 
@@ -273,9 +279,7 @@ def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, mo
     answer = ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token)
     assert ann.get("/").status_code == 200
     lock.close()
-    assert answer.status_code == 503
-    assert int(answer.headers["Retry-After"]) > 0
-    assert_kept(answer, {"body": LONG_TEXT})
+    assert_unavailable(answer)
     assert ann.comment(post)
 
 
@@ -304,9 +308,7 @@ def test_a_database_server_that_refuses_is_a_503_and_works_again(app, ann, post,
     )
     answer = ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token)
     execute(postgresql, "ALTER DATABASE test ALLOW_CONNECTIONS true")
-    assert answer.status_code == 503
-    assert int(answer.headers["Retry-After"]) > 0
-    assert_kept(answer, {"body": LONG_TEXT})
+    assert_unavailable(answer)
     assert ann.comment(post)
 
 
