@@ -42,24 +42,30 @@ def base(app, serve):
     return serve(app)
 
 
+def follow(page, role, name, **options):
+    """Click it, and wait for the page to which it leads."""
+    with page.expect_navigation():
+        page.get_by_role(role, name=name, **options).click()
+
+
 def sign_up(page, name):
-    page.get_by_role("link", name="Sign Up").click()
+    follow(page, "link", "Sign Up")
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password again").fill(PASSWORD)
-    page.get_by_role("button", name="Sign up").click()
+    follow(page, "button", "Sign up")
 
 
 def write(page, title, text):
-    page.get_by_role("link", name="New Post").click()
+    follow(page, "link", "New Post")
     page.get_by_label("Title").fill(title)
     page.get_by_label("Text").fill(text)
-    page.get_by_role("button", name="Publish").click()
+    follow(page, "button", "Publish")
 
 
 def comment(page, text):
     page.get_by_label("Your comment").fill(text)
-    page.get_by_role("button", name="Comment").click()
+    follow(page, "button", "Comment")
 
 
 def check(page):
@@ -89,21 +95,21 @@ def test_a_journey(browser, base, scripts, check):
     write(page, "My first post", "Hello **world**")
     check(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("My first post")
-    page.get_by_role("button", name="Log Out").click()
+    follow(page, "button", "Log Out")
     page.goto(page.url + "posts/1/my-first-post")
-    page.get_by_role("link", name="Log in to comment").click()
+    follow(page, "link", "Log in to comment")
     check(page)
-    page.get_by_role("link", name="Sign up here.").click()
+    follow(page, "link", "Sign up here.")
     page.get_by_label("Username").fill("bob")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password again").fill(PASSWORD)
-    page.get_by_role("button", name="Sign up").click()
+    follow(page, "button", "Sign up")
     expect(page).to_have_url(f"{base}/posts/1/my-first-post#write")
     comment(page, "Welcome!\nAnd good luck.")
     expect(page).to_have_url(f"{base}/posts/1/my-first-post#comment-1")
-    page.get_by_role("button", name="Log Out").click()
+    follow(page, "button", "Log Out")
     check(page)
-    page.get_by_role("link", name="My first post", exact=True).click()
+    follow(page, "link", "My first post", exact=True)
     check(page)
     expect(page.get_by_role("article").first).to_contain_text("Hello world")
     expect(page.locator(".comments")).to_contain_text("Commented on")
@@ -139,13 +145,13 @@ def test_axe_finds_nothing_on_any_page(app, browser, base):
         page.goto(base + path)
         check(page)
     page.goto(f"{base}/posts/8/edit")
-    page.get_by_role("button", name="Preview").click()
+    follow(page, "button", "Preview")
     check(page)
     page.goto(f"{base}/posts/new")
     page.context.clear_cookies()
     page.get_by_label("Title").fill("Kept")
     page.get_by_label("Text").fill("Kept, too.")
-    page.get_by_role("button", name="Publish").click()
+    follow(page, "button", "Publish")
     check(page)
 
 
