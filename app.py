@@ -2,20 +2,11 @@
 
 import re
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
 import sqlalchemy as sa
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    current_app,
-    flash,
-    redirect,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, Response, abort, current_app, flash, redirect, request, url_for
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
@@ -27,16 +18,35 @@ from werkzeug.urls import iri_to_uri
 import cli
 import config
 import database
+import pictures
 import rendering
+import search
 import security
 from database import db
-from forms import CommentForm, Form, LogInForm, PostForm, SignUpForm
-from models import COMMENT_EDIT_MINUTES, NEVER, Comment, Post, Tag, User, Visitor, page_of
+from forms import AccountForm, CommentForm, Form, LogInForm, PostForm, SignUpForm, tidy
+from models import (
+    COMMENT_EDIT_MINUTES,
+    NEVER,
+    TAG_COUNT_MAX,
+    Comment,
+    Picture,
+    Place,
+    Post,
+    Tag,
+    User,
+    Visitor,
+    page_of,
+    place_at,
+    sent_before,
+)
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
 FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 50_000  # addresses in a file, by the protocol of sitemaps.org
 ARCHIVE_MAX = 5_000  # titles on a page, about 500 kB
+FEEDS = {"xml": "application/atom+xml", "json": "application/feed+json"}
+TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
+FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 
 blog = Blueprint("blog", __name__)
 
@@ -53,9 +63,11 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     config.load(app, settings)
     app.url_map.converters["id"] = IdConverter
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
-    app.jinja_env.filters |= {"markdown": rendering.markdown, "excerpt": rendering.excerpt}
+    for text_filter in (rendering.markdown, rendering.excerpt, rendering.snippet):
+        app.add_template_filter(text_filter)
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
-    app.add_template_global(post_url)
+    for function in (address, post_url):
+        app.add_template_global(function)
     database.init_app(app)
     security.init_app(app)
     app.register_blueprint(blog)
@@ -67,6 +79,11 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     return app
 
 
+def address(**changes: str | None) -> str:
+    """The path of the page that is shown, with other parameters."""
+    return url_for(str(request.endpoint), **(request.view_args or {}) | changes)
+
+
 def post_url(post: Post, anchor: str | None = None) -> str:
     """The post's path."""
     return url_for("blog.show_post", id=post.id, slug=post.slug, _anchor=anchor)
@@ -76,44 +93,74 @@ def post_url(post: Post, anchor: str | None = None) -> str:
 
 
 @blog.get("/")
-def home() -> ResponseReturnValue:
+@blog.get("/feed.<any(xml, json):kind>")
+def home(kind: str = "html") -> ResponseReturnValue:
     """Everybody's posts, newest first."""
-    return show_list(Post.published())
+    return show_list(Post.published(), kind)
 
 
 @blog.get("/users/<username>")
-def show_user(username: str) -> ResponseReturnValue:
+@blog.get("/users/<username>/feed.<any(xml):kind>")
+def show_user(username: str, kind: str = "html") -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username))
     posts = Post.published().where(Post.author_id == user.id)
-    return show_list(posts, heading=f"Posts by {user.username}", author=user.username)
+    return show_list(posts, kind, f"Posts by {user.name}", author=user)
 
 
 @blog.get("/tags/<tag>")
-def show_tag(tag: str) -> ResponseReturnValue:
+@blog.get("/tags/<tag>/feed.<any(xml):kind>")
+def show_tag(tag: str, kind: str = "html") -> ResponseReturnValue:
     """The posts with a tag, newest first; 404 if there are none."""
     posts = Post.tagged(tag.lower())
     db.first_or_404(posts.limit(1))
-    return show_list(posts, heading=f"Posts tagged {tag.lower()}", tag=tag.lower())
+    return show_list(posts, kind, f"Posts tagged {tag.lower()}", Tag.place())
 
 
 @blog.get("/tags")
 def tags() -> ResponseReturnValue:
     """Every tag and the number of its posts."""
-    return render("tags.html", tags=db.session.execute(Tag.counted()).all())
+    return render("tags.html", tags=db.session.execute(Tag.counted()), most=TAG_COUNT_MAX)
 
 
-def show_list(posts: sa.Select[Post], **context: str) -> ResponseReturnValue:
-    """One page of the posts; 404 if it does not exist."""
-    before, after = request.args.get("before"), request.args.get("after")
-    try:
-        page = page_of(posts, before, after)
-    except LookupError:
+@blog.get("/search")
+def search_posts() -> ResponseReturnValue:
+    """The posts that hold every word of a query, newest first."""
+    query = " ".join(tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
+    asked = search.phrases(query)
+    if not asked:
+        return render("search.html", query=query)
+    posts = search.found(asked, place("before"), place("after"))
+    return show_list(posts, heading=f"Search for {query}", query=query, asked=search.pattern(asked))
+
+
+def show_list(
+    posts: sa.Select[Post],
+    kind: str = "html",
+    heading: str = "",
+    sorted_by: sa.Tuple | None = None,
+    **context: Any,
+) -> ResponseReturnValue:
+    """One page of the posts, or their feed; 404 for a page that does not exist."""
+    if kind != "html":
+        return show_feed(kind, posts, heading, address(kind=None))
+    before, after = place("before"), place("after")
+    page = page_of(posts, before, after, Post.place() if sorted_by is None else sorted_by)
+    if before and not page.posts:
         abort(404)
     if after and not page.newer:
         # The newest page has one address, and is full if it can be.
-        return redirect(request.path, 303)
-    return render("posts.html", page=page, **context)
+        return redirect(address(q=context.get("query")), 303)
+    return render("posts.html", page=page, before=before, after=after, heading=heading, **context)
+
+
+def place(name: str) -> Place | None:
+    """The place in a list at which the query string's parameter points; 404 for nonsense."""
+    key = request.args.get(name)
+    try:
+        return place_at(key) if key else None
+    except LookupError:
+        abort(404)
 
 
 @blog.get("/posts/<id:id>/")
@@ -142,17 +189,17 @@ def show_markdown(id: int, slug: str) -> ResponseReturnValue:
 def archive() -> ResponseReturnValue:
     """Every title by year and month; past ARCHIVE_MAX titles, a page for each year."""
     year, zone = request.args.get("year", type=int), current_app.config["ZONE"]
-    posts = Post.titles().order_by(*Post.newest_first())
+    posts = Post.titles()
     if year and 1970 <= year < NEVER.year:
         begin, end = (datetime(number, 1, 1, tzinfo=zone) for number in (year, year + 1))
         posts = posts.where(Post.published_at >= begin, Post.published_at < end)
         return render("archive.html", posts=db.session.scalars(posts).all(), year=year)
-    found = db.session.scalars(posts.limit(ARCHIVE_MAX + 1)).all()
-    if len(found) <= ARCHIVE_MAX:
-        return render("archive.html", posts=found)
-    oldest = db.session.scalars(Post.titles().order_by(Post.published_at).limit(1)).one()
-    ends = (at.astimezone(zone).year for at in (found[0].published_at, oldest.published_at))
-    return render("archive.html", posts=[], years=list(ends))
+    if not db.session.scalar(posts.offset(ARCHIVE_MAX).limit(1)):
+        return render("archive.html", posts=db.session.scalars(posts).all())
+    ends = sa.select(sa.func.max(Post.published_at), sa.func.min(Post.published_at))
+    newest, oldest = db.session.execute(ends.where(Post.is_published)).one()
+    years = [at.astimezone(zone).year for at in (newest, oldest)]
+    return render("archive.html", posts=[], years=years)
 
 
 @blog.get("/healthz")
@@ -171,8 +218,7 @@ def new_post() -> ResponseReturnValue:
     """Write a post. 403 for members."""
     if not current_user.may_post:
         abort(403, "Your account can comment, but not post.")
-    post = Post(author_id=current_user.id, published_at=NEVER)
-    return write(post, PostForm())
+    return write(Post(author_id=current_user.id, published_at=NEVER), PostForm())
 
 
 @blog.route("/posts/<id:id>/edit", methods=["GET", "POST"])
@@ -183,40 +229,64 @@ def edit_post(id: int) -> ResponseReturnValue:
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
     before = {"title": post.title, "body": post.body, "publish_at": at}
-    return write(post, PostForm(data=before | {"tags": ", ".join(post.tag_names)}))
+    return write(post, PostForm(data=before | {"tags": ", ".join(post.tags)}))
 
 
 def write(post: Post, form: PostForm) -> ResponseReturnValue:
     """The post's form: shown, previewed or saved; 409 if the post has changed meanwhile."""
     action = request.form.get("action", "publish")
-    if not form.validate_on_submit():
-        status = form.status
-    elif action == "preview":
-        status = 200
-    else:
-        status = 409 if form.version.data not in (None, "", post.version) else 303
-    if status != 303:
-        preview = form.is_submitted() and status == 200
-        form.version.data = form.version.data if preview else post.version
-        return render(
-            "post_form.html", form=form, post=post, preview=preview, status=status
-        ), status
-    return save(post, form, action)
+    if action == "picture":
+        add_picture(form)
+    elif form.validate_on_submit() and action != "preview":
+        if form.version.data in (None, "", post.version):
+            return save(post, form, action)
+        form.version.data = post.version
+        return render("post_form.html", form=form, post=post, is_conflict=True), 409
+    if not form.is_submitted():
+        form.version.data = post.version
+    preview = action == "preview" and not form.errors
+    return render("post_form.html", form=form, post=post, preview=preview), form.status
+
+
+def add_picture(form: PostForm) -> None:
+    """Keep the picture that was sent, and put it at the end of the text."""
+    if [name for name in ("csrf_token", "description") if not form[name].validate(form)]:
+        return
+    try:
+        with security.slot():
+            file = request.files.get("picture")
+            webp, size = pictures.to_webp(file.stream if file else BytesIO())
+    except ValueError as error:
+        form.picture.errors = [str(error)]
+        return
+    picture = Picture.add(current_user.id, webp, size)
+    db.session.commit()
+    form.add_picture(url_for("blog.show_picture", name=picture.name))
 
 
 def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
-    """Take over what was typed, and lead to the post."""
-    typed = (form.title.data, form.body.data)
-    if post.is_published and (post.title, post.body) != typed:
+    """Take over what was typed, and lead to the post; a second click, to the post of the first."""
+    typed = {"title": form.title.data, "body": form.body.data}
+    first = None if post.id else sent_before(Post, author_id=post.author_id, **typed)
+    if post.id and post.is_published and (post.title, post.body) != tuple(typed.values()):
         post.updated_at = database.now()
-    post.title, post.body = typed
-    post.tag_names = form.tag_names()
-    post.published_at = form.published_at(post.published_at, action)
-    db.session.add(post)
-    db.session.commit()
+    post = first or post
+    if not first or first.is_draft:
+        post.title, post.body = typed.values()
+        post.tags = form.tag_names()
+        post.published_at = form.published_at(post.published_at, action)
+        db.session.add(post)
+        db.session.commit()
     published = "Your post is published." if post.is_published else "Your post is scheduled."
     flash("Your draft is saved." if post.is_draft else published)
     return redirect(post_url(post), 303)
+
+
+@blog.get("/pictures/<name>")
+def show_picture(name: str) -> ResponseReturnValue:
+    """A picture of a post. Whoever knows its name may see it, which nobody guesses."""
+    webp = db.first_or_404(sa.select(Picture.webp).where(Picture.name == name))
+    return Response(webp, mimetype="image/webp", headers={"Cache-Control": FOREVER})
 
 
 @blog.get("/drafts")
@@ -266,7 +336,8 @@ def new_comment(id: int) -> ResponseReturnValue:
     form = CommentForm()
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=post), form.status
-    comment = Comment(post=post, author_id=current_user.id, body=form.body.data)
+    typed = {"post_id": id, "author_id": current_user.id, "body": form.body.data}
+    comment = sent_before(Comment, **typed) or Comment(**typed)
     db.session.add(comment)
     db.session.commit()
     return redirect(post_url(post, f"comment-{comment.id}"), 303)
@@ -347,7 +418,7 @@ def welcome(user: User, keep: bool) -> ResponseReturnValue:
 def log_out() -> ResponseReturnValue:
     """End this browser's session."""
     if not Form().validate():
-        abort(400, "Nothing has changed: the page was too old. Go back, reload it and try again.")
+        abort(400, TOO_OLD)
     security.log_out()
     db.session.commit()
     return redirect(url_for("blog.home"), 303)
@@ -361,32 +432,37 @@ def ask_to_log_in() -> ResponseReturnValue:
     return redirect(url_for("blog.log_in", next=iri_to_uri(request.full_path.rstrip("?"))), 303)
 
 
+# Account ------------------------------------------------------------------------------------------
+
+
+@blog.route("/account", methods=["GET", "POST"])
+@login_required
+def account() -> ResponseReturnValue:
+    """What others are told about oneself, and the pictures that no post shows any more."""
+    form = AccountForm(obj=current_user)
+    if form.validate_on_submit():
+        form.populate_obj(current_user)
+        db.session.commit()
+        flash("Your account is changed.")
+        return redirect(url_for("blog.account"), 303)
+    return render("account.html", form=form, pictures=Picture.unused_by(current_user)), form.status
+
+
+@blog.post("/account/pictures")
+@login_required
+def delete_picture() -> ResponseReturnValue:
+    """Delete a picture of one's own that no post shows."""
+    form = Form()
+    if not form.validate():
+        abort(400, TOO_OLD)
+    for picture in Picture.unused_by(current_user):
+        if picture.name == request.form.get("picture"):
+            db.session.delete(picture)
+    db.session.commit()
+    return redirect(url_for("blog.account", _anchor="pictures"), 303)
+
+
 # Feeds --------------------------------------------------------------------------------------------
-
-
-@blog.get("/feed.<any(xml, json):kind>")
-def feed(kind: str) -> ResponseReturnValue:
-    """Everybody's newest posts in Atom (RFC 4287) or JSON Feed 1.1."""
-    posts = Post.published().order_by(*Post.newest_first())
-    return show_feed(f"feed.{kind}", posts, current_app.config["NAME"], url_for("blog.home"))
-
-
-@blog.get("/users/<username>/feed.xml")
-def user_feed(username: str) -> ResponseReturnValue:
-    """One author's newest posts in Atom."""
-    user = db.first_or_404(User.named(username))
-    posts = Post.published().where(Post.author_id == user.id).order_by(*Post.newest_first())
-    page = url_for("blog.show_user", username=user.username)
-    return show_feed("feed.xml", posts, f"Posts by {user.username}", page)
-
-
-@blog.get("/tags/<tag>/feed.xml")
-def tag_feed(tag: str) -> ResponseReturnValue:
-    """The newest posts with a tag in Atom; 404 if there are none."""
-    posts = Post.tagged(tag.lower()).order_by(*Post.newest_first())
-    db.first_or_404(posts.limit(1))
-    page = url_for("blog.show_tag", tag=tag.lower())
-    return show_feed("feed.xml", posts, f"Posts tagged {tag.lower()}", page)
 
 
 @blog.get("/posts/<id:id>/feed.xml")
@@ -394,17 +470,16 @@ def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
     comments = Comment.under(post).order_by(None).order_by(Comment.id.desc())
-    return show_feed("feed.xml", comments, f"Comments on {post.title}", post_url(post), post)
+    return show_feed("xml", comments, f"Comments on {post.title}", post_url(post), post=post)
 
 
 def show_feed(
-    template: str, entries: sa.Select[Any], title: str, page: str, post: Post | None = None
+    kind: str, entries: sa.Select[Any], title: str, page: str, **context: Any
 ) -> ResponseReturnValue:
     """The first entries for feed readers, which ask again and mostly get a 304."""
-    found = db.session.scalars(entries.limit(FEED_MAX)).all()
-    text = render(template, entries=found, title=title, page=page, base=base_url(), post=post)
-    kind = {"feed.xml": "atom+xml", "feed.json": "feed+json"}[template]
-    response = Response(text, content_type=f"application/{kind}; charset=utf-8")
+    context |= {"entries": db.session.scalars(entries.limit(FEED_MAX)).all(), "base": base_url()}
+    text = render(f"feed.{kind}", title=title or current_app.config["NAME"], page=page, **context)
+    response = Response(text, content_type=f"{FEEDS[kind]}; charset=utf-8")
     response.add_etag()
     return response.make_conditional(request)
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from database import Base, db, now
-from models import Comment, Post, Tag, User
+from models import Comment, Post, User
 from security import hash_password
 
 SAMPLE = Path(__file__).parent / "demo.toml"
@@ -34,8 +34,7 @@ def demo(posts: int, comments: int) -> None:
     people = {name: User.create(name, password_hash, "post") for name in sample["people"]}
     for entry in sample["posts"]:
         answers = entry.pop("comments", [])
-        tags = [Tag(name=name) for name in entry.pop("tags", [])]
-        post = Post(**entry | {"author": people[entry["author"]], "tags": tags})
+        post = Post(**entry | {"author": people[entry["author"]]})
         db.session.add(post)
         for minutes, answer in enumerate(answers, start=1):
             at = post.published_at + timedelta(minutes=minutes)
@@ -62,6 +61,7 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
             "author_id": chance.choice(authors),
             "title": " ".join(chance.choices(words, k=5)).capitalize(),
             "body": "\n\n".join(prose(6) for _ in range(chance.randint(1, 6))),
+            "tags": sorted({chance.choice(words) for _ in range(3)}),
             "published_at": end - timedelta(minutes=5 * (posts - number)),
         }
 

@@ -12,6 +12,7 @@ from wtforms import (
     BooleanField,
     DateTimeLocalField,
     Field,
+    FileField,
     HiddenField,
     PasswordField,
     StringField,
@@ -28,13 +29,19 @@ from wtforms.validators import (
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from database import now
-from models import EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX
+from models import DISPLAY_NAME_MAX, EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
 POST_MAX = 50_000  # characters; a long essay
 TAGS_MAX = 10  # of a post; more help nobody
 COMMENT_MAX = 5_000  # characters; two pages
+ABOUT_MAX = 500  # characters; a paragraph
+DESCRIPTION_MAX = 200  # characters; what a screen reader says of a picture
+# Controls, invisible characters, and those that turn the direction of what follows them.
+UNFIT_FOR_NAMES = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+)
 # Names that would make others take somebody for the site itself.
 RESERVED = set(
     "admin administrator anonymous deleted everyone guest help mod moderator nobody official owner "
@@ -153,6 +160,19 @@ class SignUpForm(Form):
             raise ValidationError("Many people use this password. Choose another.")
 
 
+class AccountForm(Form):
+    """What others are told about an account."""
+
+    display_name = StringField("Display name", [length(0, DISPLAY_NAME_MAX)])
+    about = TextField("About you", [length(0, ABOUT_MAX)])
+
+    def validate_display_name(self, field: Field) -> None:
+        """Refuse what would disturb the text around the name."""
+        if UNFIT_FOR_NAMES.search(field.data):
+            raise ValidationError("It has characters that cannot be seen. Type it anew.")
+        field.data = " ".join(tidy(field.data).split())
+
+
 class PostForm(Form):
     """The text of a post, and when it is published."""
 
@@ -161,6 +181,14 @@ class PostForm(Form):
     tags = LineField("Tags", [Optional()])
     publish_at = DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     version = HiddenField()  # of the post that is edited
+    picture = FileField("Picture")  # the file itself is in `request.files`
+    description = LineField("What it shows", [length(0, DESCRIPTION_MAX)])
+
+    def add_picture(self, url: str) -> None:
+        """Put the picture at that address at the end of the text."""
+        description = re.sub(r"([\\\[\]])", r"\\\1", self.description.data)
+        self.body.data = f"{self.body.data}\n\n![{description}]({url})\n".lstrip()
+        self.description.data = ""
 
     def tag_names(self) -> list[str]:
         """The tags in lower case, each once, in the order of the alphabet."""

@@ -4,10 +4,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from flask_login import AnonymousUserMixin
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     Mapped,
@@ -25,14 +26,19 @@ from database import Base, db, now, wait_in_line
 
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
+DISPLAY_NAME_MAX = 50  # characters
 TITLE_MAX = 200  # characters
 TAG_MAX = 40  # characters
 PAGE_SIZE = 10  # posts in a list
+TAG_COUNT_MAX = 1000  # posts that are counted for a tag; more are "1,000+"
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
+REPEAT_MINUTES = 10  # within which the same text again is a second click, not a second text
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)  # when a draft is published
 KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
+Text = TypeVar("Text", "Post", "Comment")
+Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -51,6 +57,8 @@ class User(Base):
     username: Mapped[str] = mapped_column(sa.String(USERNAME_MAX))
     password_hash: Mapped[str]
     role: Mapped[str]
+    display_name: Mapped[str] = mapped_column(sa.String(DISPLAY_NAME_MAX), default="")
+    about: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     __table_args__ = (
         sa.Index("uq_users_username", sa.func.lower(username), unique=True),
@@ -66,6 +74,11 @@ class User(Base):
     def is_owner(self) -> bool:
         """Whether the site is theirs."""
         return self.role == "owner"
+
+    @property
+    def name(self) -> str:
+        """What they are called."""
+        return self.display_name or self.username
 
     @property
     def may_post(self) -> bool:
@@ -117,13 +130,17 @@ class Comment(Base):
     __tablename__ = "comments"
     id: Mapped[int] = mapped_column(primary_key=True)
     post_id: Mapped[int] = mapped_column(sa.ForeignKey("posts.id", ondelete="CASCADE"))
-    author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id), index=True)
+    author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
     body: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     post: Mapped["Post"] = relationship()
-    __table_args__ = (sa.Index("ix_comments_post_id", "post_id", "id"), KEEP_IDS)
+    __table_args__ = (
+        sa.Index("ix_comments_post_id", "post_id", "id"),
+        sa.Index("ix_comments_author_id", "author_id", "created_at"),
+        KEEP_IDS,
+    )
 
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Comment"]:
@@ -152,19 +169,34 @@ class Comment(Base):
 
 
 class Tag(Base):
-    """A word under which a post is found."""
+    """A word under which a post is found. The database writes these rows from `Post.tags`."""
 
     __tablename__ = "tags"
     name: Mapped[str] = mapped_column(sa.String(TAG_MAX), primary_key=True)
+    published_at: Mapped[datetime] = mapped_column(primary_key=True)
     post_id: Mapped[int] = mapped_column(
         sa.ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True, index=True
     )
 
     @classmethod
+    def place(cls) -> sa.Tuple:
+        """What the lists of a tag's posts are sorted by."""
+        return sa.tuple_(cls.published_at, cls.post_id)
+
+    @classmethod
     def counted(cls) -> sa.Select[str, int]:
-        """`Select` of every tag of published Posts, and of their number."""
-        query = sa.select(cls.name, sa.func.count()).join(Post, Post.id == cls.post_id)
-        return query.where(Post.is_published).group_by(cls.name).order_by(cls.name)
+        """`Select` of every tag of published Posts, and of their number up to TAG_COUNT_MAX + 1.
+
+        Goes from name to name through the index, and so reads no tag's rows but those it counts.
+        """
+        published = sa.select(sa.func.min(cls.name).label("name")).where(cls.published_at <= now())
+        names = published.cte("names", recursive=True)
+        following = published.where(cls.name > names.c.name).scalar_subquery()
+        names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+        posts = sa.select(cls.post_id).where(cls.name == names.c.name, cls.published_at <= now())
+        some = posts.correlate(names).limit(TAG_COUNT_MAX + 1).subquery()
+        count = sa.select(sa.func.count()).select_from(some).scalar_subquery()
+        return sa.select(names.c.name, count).where(names.c.name.is_not(None)).order_by("name")
 
 
 class Post(Base):
@@ -175,12 +207,14 @@ class Post(Base):
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
     title: Mapped[str] = mapped_column(sa.String(TITLE_MAX))
     body: Mapped[str]
+    tags: Mapped[list[str]] = mapped_column(sa.JSON().with_variant(JSONB, "postgresql"), default=[])
+    created_at: Mapped[datetime] = mapped_column(default=now)
     published_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
-    author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
-    tags: Mapped[list[Tag]] = relationship(
-        cascade="all, delete-orphan", passive_deletes=True, order_by=Tag.name
+    has_pictures: Mapped[bool] = mapped_column(
+        sa.Computed("body LIKE '%/pictures/%'", persisted=True), index=True, deferred=True
     )
+    author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
         deferred=True,
@@ -189,6 +223,7 @@ class Post(Base):
     __table_args__ = (
         sa.Index("ix_posts_published_at", "published_at", "id"),
         sa.Index("ix_posts_author_id", "author_id", "published_at", "id"),
+        sa.Index("ix_posts_created_at", "author_id", "created_at"),
         KEEP_IDS,
     )
 
@@ -206,7 +241,7 @@ class Post(Base):
     @property
     def version(self) -> str:
         """A mark that changes with whatever a form can change."""
-        state = f"{self.title}\0{self.body}\0{self.tag_names}\0{self.published_at}"
+        state = f"{self.title}\0{self.body}\0{self.tags}\0{self.published_at}"
         return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
 
     @property
@@ -226,41 +261,33 @@ class Post(Base):
 
     @classmethod
     def published(cls) -> sa.Select["Post"]:
-        """`Select` of the Posts that all may read, with the number of their comments."""
-        return sa.select(cls).where(cls.is_published).options(undefer(cls.comment_count))
-
-    @property
-    def tag_names(self) -> list[str]:
-        """Its tags, in the order of the alphabet."""
-        return [tag.name for tag in self.tags]
-
-    @tag_names.setter
-    def tag_names(self, names: list[str]) -> None:
-        kept = {tag.name: tag for tag in self.tags}
-        self.tags = [kept.get(name) or Tag(name=name) for name in names]
+        """`Select` of the Posts that all may read, newest first, each with its comments' number."""
+        query = sa.select(cls).where(cls.is_published).options(undefer(cls.comment_count))
+        return query.order_by(*newest_first(cls.place()))
 
     @classmethod
     def tagged(cls, tag: str) -> sa.Select["Post"]:
-        """`Select` of the published Posts with that tag."""
-        ids = sa.select(Tag.post_id).where(Tag.name == tag)
-        return cls.published().where(cls.id.in_(ids))
+        """`Select` of the published Posts with that tag, newest first, as their tags' rows lie."""
+        query = cls.published().join(Tag, Tag.post_id == cls.id).where(Tag.name == tag)
+        return query.order_by(None).order_by(*newest_first(Tag.place()))
 
     @classmethod
     def titles(cls) -> sa.Select["Post"]:
-        """`Select` of the published Posts with what a list of many needs: no texts, no authors."""
+        """`Select` of the published Posts, newest first, for many: without texts and authors."""
         columns = load_only(cls.title, cls.published_at, cls.updated_at)
-        query = sa.select(cls).where(cls.is_published)
-        return query.options(columns, lazyload(cls.author))
+        query = sa.select(cls).where(cls.is_published).options(columns, lazyload(cls.author))
+        return query.order_by(*newest_first(cls.place()))
 
     @classmethod
-    def newest_first(cls) -> list[sa.UnaryExpression[Any]]:
-        """The order of lists."""
-        return [cls.published_at.desc(), cls.id.desc()]
+    def place(cls) -> sa.Tuple:
+        """What lists are sorted by."""
+        return sa.tuple_(cls.published_at, cls.id)
 
     @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
-        """`Select` of the user's drafts and scheduled Posts."""
-        return sa.select(cls).where(~cls.is_published, cls.author_id == user.id)
+        """`Select` of the user's drafts and scheduled Posts, newest first."""
+        query = sa.select(cls).where(~cls.is_published, cls.author_id == user.id)
+        return query.order_by(*newest_first(cls.place()))
 
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Post"]:
@@ -271,19 +298,45 @@ class Post(Base):
 
     def neighbours(self) -> dict[str, "Post"]:
         """The published posts before and after this one, as "older" and "newer"."""
-        place, here = sa.tuple_(Post.published_at, Post.id), (self.published_at, self.id)
+        place, here = Post.place(), (self.published_at, self.id)
         newer = sa.select(Post.id).where(place > here, Post.is_published)
         older = sa.select(Post.id).where(place < here, Post.is_published)
         ids = (
             newer.order_by(*place.clauses).limit(1).scalar_subquery(),
-            older.order_by(*self.newest_first()).limit(1).scalar_subquery(),
+            older.order_by(*newest_first(place)).limit(1).scalar_subquery(),
         )
-        posts = db.session.scalars(sa.select(Post).where(Post.id.in_(ids)))
+        posts = db.session.scalars(Post.titles().where(Post.id.in_(ids)))
         return {"newer" if (post.published_at, post.id) > here else "older": post for post in posts}
 
     def is_editable_by(self, user: User | Visitor) -> bool:
         """Its author and the owner edit and delete a post."""
         return user.id == self.author_id or user.is_owner
+
+
+class Picture(Base):
+    """A picture in WebP. Its name is made of its author and contents, and of its size in pixels."""
+
+    __tablename__ = "pictures"
+    name: Mapped[str] = mapped_column(primary_key=True)  # <hash>-<width>x<height>.webp
+    author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    webp: Mapped[bytes] = mapped_column(deferred=True)
+
+    @classmethod
+    def add(cls, author_id: int, webp: bytes, size: tuple[int, int]) -> "Picture":
+        """Keep the author's picture; the same one again is the one kept."""
+        mark = hashlib.blake2b(webp, digest_size=16, salt=author_id.to_bytes(8, "big")).hexdigest()
+        name = f"{mark}-{size[0]}x{size[1]}.webp"
+        wait_in_line(db.session.connection())
+        return db.session.merge(cls(name=name, author_id=author_id, webp=webp))
+
+    @classmethod
+    def unused_by(cls, user: User) -> Sequence["Picture"]:
+        """The user's pictures that no post shows, oldest first."""
+        texts = db.session.scalars(sa.select(Post.body).where(Post.has_pictures))
+        used = {name for text in texts for name in re.findall(r"/pictures/([\w.-]+)", text)}
+        own = sa.select(cls).where(cls.author_id == user.id).order_by(cls.created_at)
+        return [picture for picture in db.session.scalars(own) if picture.name not in used]
 
 
 class Page(NamedTuple):
@@ -294,30 +347,42 @@ class Page(NamedTuple):
     older: str | None
 
 
-def place_at(key: str) -> tuple[datetime, int]:
-    """The time and the id that `Post.key` was made from; LookupError for what is no key."""
+def newest_first(place: sa.Tuple) -> list[sa.UnaryExpression[Any]]:
+    """The order of lists."""
+    return [column.desc() for column in place.clauses]
+
+
+def place_at(key: str) -> Place:
+    """The place that `Post.key` was made from; LookupError for what is no key."""
     match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,10})", key)
     if not match or int(match[1]) > KEY_MAX or int(match[2]) > ID_MAX:
         raise LookupError(key)
     return EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
 
 
-def page_of(posts: sa.Select[Post], before: str | None, after: str | None) -> Page:
-    """The PAGE_SIZE posts next older than the key `before` or newer than `after`, else the newest.
-
-    LookupError for what is no key, and where a key leads to no older post.
-    """
-    place = sa.tuple_(Post.published_at, Post.id)
-    ascending = after is not None
-    for key, is_there in ((before, place.__lt__), (after, place.__gt__)):
-        if key is not None:
-            posts = posts.where(is_there(place_at(key)))
-    order = place.clauses if ascending else Post.newest_first()
-    found = db.session.scalars(posts.order_by(*order).limit(PAGE_SIZE + 1)).all()
-    shown = found[:PAGE_SIZE][:: -1 if ascending else 1]
-    if before and not shown:
-        raise LookupError(before)
+def page_of(
+    posts: sa.Select[Post], before: Place | None, after: Place | None, place: sa.Tuple
+) -> Page:
+    """The PAGE_SIZE posts next older than `before` or newer than `after`, else the newest."""
+    if before:
+        posts = posts.where(place < before)
+    if after:
+        posts = posts.where(place > after).order_by(None).order_by(*place.clauses)
+    found = db.session.scalars(posts.limit(PAGE_SIZE + 1)).all()
+    shown = found[:PAGE_SIZE][:: -1 if after else 1]
     is_more = len(found) > PAGE_SIZE
-    newer = shown[0].key if shown and (is_more if ascending else before) else None
-    older = shown[-1].key if shown and (is_more or ascending) else None
+    newer = shown[0].key if shown and (is_more if after else before) else None
+    older = shown[-1].key if shown and (is_more or after) else None
     return Page(shown, newer, older)
+
+
+def sent_before(kind: type[Text], **fields: Any) -> Text | None:
+    """The Post or Comment of these fields that its author sent in the last REPEAT_MINUTES, or None.
+
+    Two clicks of one person go past this line one after the other.
+    """
+    author = sa.select(User.id).where(User.id == fields["author_id"])
+    db.session.execute(author.with_for_update(key_share=True))
+    since = now() - timedelta(minutes=REPEAT_MINUTES)
+    same = sa.select(kind).filter_by(**fields).where(kind.created_at > since)
+    return db.session.scalars(same.order_by(kind.id).limit(1)).first()

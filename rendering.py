@@ -3,7 +3,7 @@
 import html
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
@@ -17,6 +17,7 @@ from pygments.lexers import get_lexer_by_name
 
 SLUG_MAX = 60  # characters; longer links break in mails
 EXCERPT_MAX = 300  # characters, about four lines
+SNIPPET_MAX = 140  # characters on either side of a match
 NESTING_MAX = 20  # quotes in lists in quotes; bounds the time of hostile texts
 EXPANSION_MAX = 300_000  # characters that links by reference may grow to
 COLOURED_MAX = 3_000  # characters of a block of code; hostile ones take some lexers 0.3 s
@@ -34,6 +35,7 @@ ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
     "input": {"type", "checked", "disabled"},
 }
 NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
+OWN_PICTURE = r'src="[^"]*/pictures/[0-9a-f]{32}-([0-9]+)x([0-9]+)\.webp"'  # its size in its name
 SET_ATTRIBUTES = {
     "img": {"loading": "lazy"},
     "input": {"aria-label": "Task"},
@@ -43,14 +45,15 @@ SET_ATTRIBUTES = {
 
 
 @lru_cache(maxsize=REMEMBERED)
-def markdown(text: str, small: bool = False) -> Markup:
-    """Safe HTML of a Markdown text.
+def markdown(text: str, small: bool = False, base: str = "") -> Markup:
+    """Safe HTML of a Markdown text, whose links are absolute where `base`, a URL, is given.
 
     CommonMark with tables, strikethrough, bare links, task lists, footnotes and coloured code.
     `small` is for comments: line breaks are kept; no images, headings, tables or footnotes.
     """
     # The Content-Security-Policy blocks inline styles, so a cell's alignment becomes a class.
     page = re.sub(' style="text-align:([a-z]+)"', r' class="\1"', _parser(small).render(text))
+    page = re.sub(OWN_PICTURE, r'\g<0> width="\1" height="\2"', page)
     clean = nh3.clean(
         page,
         tags=TAGS,
@@ -59,20 +62,54 @@ def markdown(text: str, small: bool = False) -> Markup:
         set_tag_attribute_values=SET_ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow ugc noopener",
+        url_relative=("rewrite_with_base", base) if base else "pass_through",
     )
     return Markup(clean)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def excerpt(text: str) -> str:
-    """The beginning of the rendered text, as plain text, cut between words; no notes or code."""
+def plain(text: str) -> str:
+    """The words of the rendered text; no notes, tables or code."""
     page = _parser(small=False).render(text)
     bare = nh3.clean(page, tags=set(), attributes={}, clean_content_tags=NOT_EXCERPTED)
-    words = " ".join(html.unescape(bare).split())
+    return " ".join(html.unescape(bare).split())
+
+
+def excerpt(text: str) -> str:
+    """The beginning of the rendered text, as plain text, cut between words."""
+    words = plain(text)
     if len(words) <= EXCERPT_MAX:
         return words
     cut = words[: EXCERPT_MAX + 1].rpartition(" ")[0] or words[:EXCERPT_MAX]
     return f"{cut.rstrip(',.;:')} …"
+
+
+def snippet(text: str, pattern: str) -> tuple[str, str, str]:
+    """The first match in the plain text, with what stands before and after it.
+
+    The pattern is sought without case and accents. Without a match: the excerpt, and nothing.
+    """
+    words = plain(text)
+    match = re.search(pattern, fold(words))
+    if not match:
+        return excerpt(text), "", ""
+    begin, end = match.span()
+    before, after = words[:begin], words[end:]
+    if len(before) > SNIPPET_MAX:
+        before = f"… {before[-SNIPPET_MAX:].partition(' ')[2]}"
+    if len(after) > SNIPPET_MAX:
+        after = f"{after[:SNIPPET_MAX].rpartition(' ')[0]} …"
+    return before, words[begin:end], after
+
+
+def fold(text: str) -> str:
+    """The text without case and accents, each character in its place."""
+    return text.lower() if text.isascii() else "".join(map(_fold_one, text))
+
+
+@cache  # there are 0.3 million characters
+def _fold_one(char: str) -> str:
+    return unicodedata.normalize("NFKD", char)[0].lower()[0]
 
 
 def slug(title: str) -> str:

@@ -19,9 +19,11 @@ from database import db, now
 from models import Session, User, Visitor
 
 FIELDS_MAX = 50  # in one form; ours have at most seven
-HASHES_MAX = 2  # at a time, each with a core and 32 MiB
-HASH_QUEUE_MAX = 12  # with those that hash; the server's other threads serve readers
-HASH_WAIT_MAX = 5  # seconds in the queue
+SLOTS_MAX = 2  # at a time, each with a core and 32 MiB, or 200 MiB for a picture
+QUEUE_MAX = 12  # with those in the slots; the server's other threads serve readers
+WAIT_MAX = 5  # seconds in the queue
+UPLOADS = {"blog.new_post", "blog.edit_post"}  # whose forms may carry a picture
+UPLOAD_MAX = 16 * 1024 * 1024  # bytes of these; a picture that is too large is refused in the form
 SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
 HEADERS = {
     # There are no scripts to connect anywhere: connect-src lets checkers fetch robots.txt.
@@ -35,7 +37,7 @@ HEADERS = {
 login_manager = LoginManager()
 login_manager.anonymous_user = Visitor
 login_manager.session_protection = None  # an address changes with every walk out of the Wi-Fi
-hashing, queue = BoundedSemaphore(HASHES_MAX), BoundedSemaphore(HASH_QUEUE_MAX)
+slots, queue = BoundedSemaphore(SLOTS_MAX), BoundedSemaphore(QUEUE_MAX)
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -60,6 +62,8 @@ def refuse_oddities() -> None:
     if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path):
         abort(404)
     if request.method == "POST":
+        if request.endpoint in UPLOADS and request.mimetype == "multipart/form-data":
+            request.max_content_length = UPLOAD_MAX
         if sum(1 for _ in request.form.items(multi=True)) > FIELDS_MAX:
             abort(413)
         if request.content_length is None:
@@ -83,30 +87,30 @@ def safe_path(path: str | None) -> str | None:
 
 
 @contextmanager
-def password_slot() -> Iterator[None]:
-    """Wait for a place to hash, without a transaction: others write meanwhile.
+def slot() -> Iterator[None]:
+    """Wait for a place to hash or to shrink a picture, outside of a transaction: others write.
 
     Changes that were not committed are lost. 503 when the queue is full or takes too long.
     """
     db.session.rollback()
     with ExitStack() as held:
-        for places, wait in ((queue, 0), (hashing, HASH_WAIT_MAX)):
+        for places, wait in ((queue, 0), (slots, WAIT_MAX)):
             if not places.acquire(timeout=wait):
-                raise ServiceUnavailable(retry_after=HASH_WAIT_MAX)
+                raise ServiceUnavailable(retry_after=WAIT_MAX)
             held.callback(places.release)
         yield
 
 
 def hash_password(password: str) -> str:
     """The password's salted hash. Takes about 0.15 s."""
-    with password_slot():
+    with slot():
         return generate_password_hash(password, current_app.config["PASSWORD_HASH"])
 
 
 def is_password_of(user: User | None, password: str) -> bool:
     """Whether it is the user's password. For nobody it is not, but finding out takes as long."""
     stored = user.password_hash if user else f"{current_app.config['PASSWORD_HASH']}$nobody$"
-    with password_slot():
+    with slot():
         return check_password_hash(stored, password)
 
 

@@ -14,13 +14,22 @@ def pragma(connection, statement):
         connection.connection.driver_connection.execute(statement)
 
 
+def is_of_a_model(name, kind, _parents):
+    """Whether Alembic is to compare this table; the first migration made those of the search."""
+    return not (kind == "table" and name.startswith("search"))
+
+
 def upgrade(engine):
     try:
         with engine.connect() as connection:
             # On SQLite a changed table is rebuilt, which would delete the rows that refer to it.
             pragma(connection, "PRAGMA foreign_keys = OFF")
-            metadata = models.Base.metadata
-            context.configure(connection, target_metadata=metadata, render_as_batch=True)
+            context.configure(
+                connection,
+                target_metadata=models.Base.metadata,
+                render_as_batch=True,
+                include_name=is_of_a_model,
+            )
             with connection.begin():
                 wait_in_line(connection)
                 context.run_migrations()

@@ -233,10 +233,10 @@ def test_a_log_out_without_its_token_says_what_to_do(ann):
 
 
 def test_the_third_hash_at_a_time_waits_and_gives_up_in_time(app, ann, monkeypatch):
-    monkeypatch.setattr(security, "HASH_WAIT_MAX", 0.2)
+    monkeypatch.setattr(security, "WAIT_MAX", 0.2)
     bob = Person(app, "ann")
     token = bob.token()
-    with security.hashing, security.hashing:
+    with security.slots, security.slots:
         began = time.monotonic()
         answer = bob.log_in(csrf_token=token)
         assert time.monotonic() - began >= 0.2
@@ -247,8 +247,8 @@ def test_the_third_hash_at_a_time_waits_and_gives_up_in_time(app, ann, monkeypat
 
 
 def test_a_crowd_at_the_door_leaves_threads_for_readers(app, ann, monkeypatch):
-    monkeypatch.setattr(security, "HASH_WAIT_MAX", 1)
-    crowd = [Person(app, "ann") for _ in range(security.HASH_QUEUE_MAX + 4)]
+    monkeypatch.setattr(security, "WAIT_MAX", 1)
+    crowd = [Person(app, "ann") for _ in range(security.QUEUE_MAX + 4)]
     tokens = [person.token() for person in crowd]
     pairs = iter(list(zip(crowd, tokens, strict=True)))
 
@@ -258,7 +258,7 @@ def test_a_crowd_at_the_door_leaves_threads_for_readers(app, ann, monkeypatch):
         answer = person.log_in(csrf_token=token)
         return answer.status_code == 503 and time.monotonic() - began < 0.9
 
-    with security.hashing, security.hashing:
+    with security.slots, security.slots:
         turned_away_at_once = at_once(len(crowd), log_in)
     assert sum(turned_away_at_once) == 4
 
@@ -267,7 +267,7 @@ def test_writers_do_not_wait_for_a_hash(app, ann):
     """While a log-in waits for its turn to hash, it holds no lock."""
     post = ann.write()
     token = (late := Person(app, "ann")).token()
-    with security.hashing, security.hashing:
+    with security.slots, security.slots:
         waiting = threading.Thread(target=late.log_in, kwargs={"csrf_token": token})
         waiting.start()
         time.sleep(0.2)

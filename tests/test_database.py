@@ -28,10 +28,15 @@ def number_of(app, model):
 
 # SQLite cannot say what an index on an expression holds.
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression")
+@pytest.mark.filterwarnings("ignore:Computed default on posts.has_pictures cannot be modified")
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrations_make_the_tables_of_the_models(app):
     with app.app_context(), db.engine.connect() as connection:
-        options = {"compare_type": True, "compare_server_default": True}
+        options = {
+            "compare_type": True,
+            "compare_server_default": True,
+            "include_name": lambda name, kind, _: kind != "table" or not name.startswith("search"),
+        }
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
 
@@ -67,9 +72,9 @@ def test_all_comments_of_eight_writers_at_once_arrive(app, ann):
 
     def write(number):
         writer = Person(app, f"writer-{number}").sign_up()
-        for _ in range(COMMENTS):
+        for n in range(COMMENTS):
             answers.append(writer.get(post).status_code)
-            answers.append(writer.send("/posts/1/comments", body="One of many.").status_code)
+            answers.append(writer.send("/posts/1/comments", body=f"Number {n}").status_code)
 
     threads = [threading.Thread(target=write, args=[number]) for number in range(WRITERS)]
     [thread.start() for thread in threads]

@@ -42,7 +42,7 @@ def test_the_feed_holds_the_newest_posts_whole(nobody, post):
     found = entries(answer)
     assert texts(found, "title")[1] == "By bob"
     assert texts(found, "id") == ["http://localhost/posts/2/", "http://localhost/posts/1/"]
-    assert '<a href="/y"' in texts(found, "content")[0]
+    assert '<a href="http://localhost/y"' in texts(found, "content")[0]
     assert found[0].find("a:link", ATOM).get("href") == f"http://localhost{post}"
     assert "Hidden" not in answer.text
 
