@@ -40,10 +40,8 @@ SMALL = encoded(Image.new("RGB", (30, 20), "red"))
 
 def send(person, path, contents, **fields):
     """Send a form with a file."""
-    fields = {
-        "csrf_token": person.token(),
-        "picture": FileStorage(io.BytesIO(contents), "a.png"),
-    } | fields
+    file = FileStorage(io.BytesIO(contents), "a.png")
+    fields = {"csrf_token": person.token()} | fields | {"picture": file}
     boundary, body = encode_multipart(fields)
     kind = f'multipart/form-data; boundary="{boundary}"'
     return person.client.post(path, data=body, content_type=kind)
