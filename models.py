@@ -30,7 +30,7 @@ DISPLAY_NAME_MAX = 50  # characters
 TITLE_MAX = 200  # characters
 TAG_MAX = 40  # characters
 PAGE_SIZE = 10  # posts in a list
-TAG_COUNT_MAX = 1000  # posts that are counted for a tag; more are "1,000+"
+TAG_COUNT_MAX = 300  # posts that are counted for a tag; more are "300+"
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 REPEAT_MINUTES = 10  # within which the same text again is a second click, not a second text
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
@@ -259,6 +259,11 @@ class Post(Base):
         """Whether all may read it: the one rule of visibility, in Python and in SQL."""
         return self.published_at <= now()
 
+    @is_published.inplace.expression
+    @classmethod
+    def _is_published(cls) -> sa.ColumnElement[bool]:
+        return cls.published_at <= sa.bindparam("until", callable_=now)
+
     @classmethod
     def published(cls) -> sa.Select["Post"]:
         """`Select` of the Posts that all may read, newest first, each with its comments' number."""
@@ -286,7 +291,7 @@ class Post(Base):
     @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
         """`Select` of the user's drafts and scheduled Posts, newest first."""
-        query = sa.select(cls).where(~cls.is_published, cls.author_id == user.id)
+        query = sa.select(cls).where(cls.published_at > now(), cls.author_id == user.id)
         return query.order_by(*newest_first(cls.place()))
 
     @classmethod
@@ -364,11 +369,13 @@ def page_of(
     posts: sa.Select[Post], before: Place | None, after: Place | None, place: sa.Tuple
 ) -> Page:
     """The PAGE_SIZE posts next older than `before` or newer than `after`, else the newest."""
+    bounds = {}
     if before:
         posts = posts.where(place < before)
+        bounds["until"] = min(before[0], now())  # of two bounds, SQLite would start at the first
     if after:
         posts = posts.where(place > after).order_by(None).order_by(*place.clauses)
-    found = db.session.scalars(posts.limit(PAGE_SIZE + 1)).all()
+    found = db.session.scalars(posts.limit(PAGE_SIZE + 1), bounds).all()
     shown = found[:PAGE_SIZE][:: -1 if after else 1]
     is_more = len(found) > PAGE_SIZE
     newer = shown[0].key if shown and (is_more if after else before) else None
