@@ -23,9 +23,11 @@ def made(folder: str, posts: int, comments: int):
     """A visitor and a logged-in author of a blog of that size."""
     app = create_app(folder, SECRET_KEY="x", DATABASE_URL=f"sqlite:///{folder}/blog.db")
     start = time.monotonic()
-    output = app.test_cli_runner().invoke(
-        args=["demo", "--posts", str(posts), "--comments", str(comments)]
-    ).output
+    output = (
+        app.test_cli_runner()
+        .invoke(args=["demo", "--posts", str(posts), "--comments", str(comments)])
+        .output
+    )
     print(f"{posts:,} posts and {comments:,} comments in {time.monotonic() - start:.0f} s")
     visitor, author = app.test_client(), app.test_client()
     token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', author.get("/login").text)[1]

@@ -3,10 +3,13 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from xml.etree import ElementTree
 
+import feedparser
 import pytest
 import sqlalchemy as sa
+from lxml import etree
 
 import app as app_module
 from database import db
@@ -157,3 +160,20 @@ def test_a_large_archive_has_a_page_a_year(app, ann, nobody, post, monkeypatch):
 @pytest.mark.parametrize("year", ["x", "0", "99999999999", "-5", "9999"])
 def test_an_odd_year_is_the_whole_archive(nobody, post, year):
     assert "By bob" in nobody.get(f"/archive?year={year}").text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/feed.xml", "/users/ann/feed.xml", "/tags/c%23%20%26%20d/feed.xml", "/posts/1/feed.xml"],
+)
+def test_feeds_are_what_the_rfc_says_and_what_readers_read(ann, nobody, path):
+    post = ann.write(ODD, f"{ODD} ![x](/y) [z](#z)", tags="c# & d")
+    ann.comment(post, ODD)
+    answer = nobody.get(path)
+    schema = etree.RelaxNG(file=str(Path(__file__).parent / "atom.rng"))
+    schema.assertValid(etree.fromstring(answer.data))
+    read = feedparser.parse(answer.data, response_headers=dict(answer.headers))
+    assert not read.bozo
+    assert read.feed.links[0].href == f"http://localhost{path}"
+    assert nobody.get(read.feed.links[1].href).status_code == 200
+    assert "\N{PARTY POPPER}" in read.entries[0].content[0].value
