@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import PASSWORD, missing
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +69,14 @@ def comment(page, text):
     follow(page, "button", "Comment")
 
 
+def add_picture(page, folder):
+    """Add a picture in the post's form."""
+    Image.new("RGB", (600, 400), "teal").save(folder / "picture.png")
+    page.get_by_label("Picture", exact=True).set_input_files(folder / "picture.png")
+    page.get_by_label("What it shows").fill("A colour")
+    follow(page, "button", "Add picture")
+
+
 def check(page):
     """No accessibility fault in either scheme, and no sideways scrolling at any width."""
     for width, scheme in VIEWS:
@@ -117,7 +126,7 @@ def test_a_journey(browser, base, scripts, check):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_axe_finds_nothing_on_any_page(app, browser, base):
+def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     app.test_cli_runner().invoke(args=["demo"])
     page = browser.new_page()
     for path in ("/", "/posts/2/what-a-post-can-hold", "/posts/5/", "/posts/7/", "/login", "/x"):
@@ -141,6 +150,8 @@ def test_axe_finds_nothing_on_any_page(app, browser, base):
         "/archive",
         "/tags",
         "/tags/walking",
+        "/search",
+        "/search?q=walk",
     ):
         page.goto(base + path)
         check(page)
@@ -148,11 +159,35 @@ def test_axe_finds_nothing_on_any_page(app, browser, base):
     follow(page, "button", "Preview")
     check(page)
     page.goto(f"{base}/posts/new")
+    add_picture(page, tmp_path)
+    check(page)
+    page.goto(f"{base}/account")
+    check(page)
+    page.goto(f"{base}/posts/new")
+    page.get_by_text("How to write Markdown").click()
+    check(page)
     page.context.clear_cookies()
     page.get_by_label("Title").fill("Kept")
     page.get_by_label("Text").fill("Kept, too.")
     follow(page, "button", "Publish")
     check(page)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_picture_comes_before_the_words(browser, base, tmp_path):
+    page = browser.new_page()
+    page.goto(base)
+    sign_up(page, "ann")
+    follow(page, "link", "New Post")
+    add_picture(page, tmp_path)
+    page.get_by_label("Title").fill("With a picture")
+    follow(page, "button", "Publish")
+    picture = page.get_by_role("img", name="A colour")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 600
+    page.get_by_label("Search").fill("pictu")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=2)).to_have_text("With a picture")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -184,9 +219,10 @@ def read_pages(app, owner, ann, nobody):
         )
         ann.comment(post, "> a\n\n`b`")
         paths = ["/", post, "/users/ann", "/login?next=/", "/signup", "/nowhere"]
-        paths += ["/archive", "/tags", "/tags/kafka"]
+        paths += ["/archive", "/tags", "/tags/kafka", "/search", "/search?q=title"]
         own = [
             "/posts/new",
+            "/account",
             "/posts/1/edit",
             "/posts/1/delete",
             "/comments/1/edit",

@@ -40,19 +40,31 @@ def age(app, title, days):
 @pytest.fixture(params=["draft", "scheduled"])
 def hidden(request, ann):
     """The path of a post of ann's that is not published, between two that are."""
-    ann.write("Before")
+    ann.write("Before", tags="shared")
     options = {"draft": {}, "scheduled": {"action": "publish", "publish_at": in_days(2)}}
-    path = draft(ann, **options[request.param])
-    ann.write("After")
+    path = draft(ann, **options[request.param], tags="shared, concealed")
+    ann.write("After", tags="shared")
     return path
 
 
+LISTS = [
+    *("/", "/users/ann", "/drafts", "/tags", "/tags/shared", "/archive", "/archive?year=2026"),
+    *("/search?q=not+yet", "/search?q=readers", "/search?q=concealed", "/posts/1/", "/posts/3/"),
+    *("/feed.xml", "/feed.json", "/users/ann/feed.xml", "/tags/shared/feed.xml"),
+    *("/posts/1/feed.xml", "/sitemap.xml", "/sitemap-1.xml", "/account"),
+]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_no_list_shows_others_what_is_not_published(bob, nobody, hidden, path):
+    pages = [person.get(path, follow_redirects=True) for person in (bob, nobody)]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert not re.search('not.yet.for|posts/2/|concealed(?!")', pages[0].text + pages[1].text, re.I)
+
+
 def test_nobody_else_sees_what_is_not_published(app, ann, bob, nobody, hidden):
-    pages = ["/", "/users/ann", "/posts/1/before", "/posts/3/after", "/drafts"]
     own = [hidden, f"{hidden}.md", "/posts/2/", "/posts/2/edit", "/posts/2/delete"]
-    for_bob = [bob.get(path) for path in pages]
-    for_nobody = [nobody.get(path) for path in pages]
-    assert not [page.request.path for page in for_bob + for_nobody if SECRET in page.text]
+    own += ["/posts/2/feed.xml", "/tags/concealed", "/tags/concealed/feed.xml"]
     assert {bob.get(path).status_code for path in own} == {404}
     assert {nobody.get(path).status_code for path in own} == {404, 303}
     assert bob.send("/posts/2/comments", body="x").status_code == 404

@@ -164,10 +164,10 @@ def test_an_odd_year_is_the_whole_archive(nobody, post, year):
 
 @pytest.mark.parametrize(
     "path",
-    ["/feed.xml", "/users/ann/feed.xml", "/tags/c%23%20%26%20d/feed.xml", "/posts/1/feed.xml"],
+    ["/feed.xml", "/users/ann/feed.xml", "/tags/c%23%20d/feed.xml", "/posts/1/feed.xml"],
 )
 def test_feeds_are_what_the_rfc_says_and_what_readers_read(ann, nobody, path):
-    post = ann.write(ODD, f"{ODD} ![x](/y) [z](#z)", tags="c# & d")
+    post = ann.write(ODD, f"{ODD} ![x](/y) [z](#z)", tags="c# d")
     ann.comment(post, ODD)
     answer = nobody.get(path)
     schema = etree.RelaxNG(file=str(Path(__file__).parent / "atom.rng"))

@@ -73,4 +73,4 @@ def lines_of_code(path):
 
 
 def test_the_code_is_read_in_one_sitting():
-    assert sum(lines_of_code(path) for path in ROOT.glob("*.py")) <= 1150
+    assert sum(lines_of_code(path) for path in ROOT.glob("*.py")) <= 1800

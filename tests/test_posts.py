@@ -16,9 +16,8 @@ def add_posts(app, count, author="olga"):
         author_id = db.session.scalar(User.named(author)).id
         for number in range(count):
             day = datetime(2023, 10, 13, tzinfo=UTC) + timedelta(days=max(number, 1))
-            db.session.add(
-                Post(author_id=author_id, title=f"No {number}", body="x", published_at=day)
-            )
+            fields = {"title": f"No {number}", "body": "x", "tags": ["kafka"]}
+            db.session.add(Post(author_id=author_id, published_at=day, **fields))
             db.session.flush()
         db.session.commit()
 
@@ -223,3 +222,5 @@ def test_pages_take_few_queries(app, ann, posts, comments):
     assert count_queries(app, ann, "/") <= 3
     assert count_queries(app, ann, "/users/olga") <= 3
     assert count_queries(app, ann, "/posts/1/no-0") <= 5
+    assert count_queries(app, ann, "/tags/kafka") <= 4
+    assert count_queries(app, ann, "/search?q=no") <= 4
