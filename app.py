@@ -11,6 +11,7 @@ from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 from flask_wtf.csrf import generate_csrf
+from sqlalchemy.orm.exc import ObjectDeletedError
 from werkzeug import exceptions
 from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
@@ -73,6 +74,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     app.register_blueprint(blog)
     app.register_error_handler(exceptions.HTTPException, show_error)
     app.register_error_handler(exceptions.InternalServerError, show_failure)
+    app.register_error_handler(ObjectDeletedError, lambda _: show_error(exceptions.NotFound()))
     for kind in (exceptions.SecurityError, exceptions.BadHost):
         app.register_error_handler(kind, lambda error: error)  # without a host, no page has links
     app.cli.add_command(cli.demo)
@@ -253,7 +255,7 @@ def add_picture(form: PostForm) -> None:
     if [name for name in ("csrf_token", "description") if not form[name].validate(form)]:
         return
     try:
-        with security.slot():
+        with security.slot(security.shrinking):
             file = request.files.get("picture")
             webp, size = pictures.to_webp(file.stream if file else BytesIO())
     except ValueError as error:
@@ -267,16 +269,15 @@ def add_picture(form: PostForm) -> None:
 def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
     """Take over what was typed, and lead to the post; a second click, to the post of the first."""
     typed = {"title": form.title.data, "body": form.body.data}
-    first = None if post.id else sent_before(Post, author_id=post.author_id, **typed)
-    if post.id and post.is_published and (post.title, post.body) != tuple(typed.values()):
+    if not post.id:
+        post = sent_before(Post, author_id=post.author_id, **typed) or post
+    elif post.is_published and (post.title, post.body) != tuple(typed.values()):
         post.updated_at = database.now()
-    post = first or post
-    if not first or first.is_draft:
-        post.title, post.body = typed.values()
-        post.tags = form.tag_names()
-        post.published_at = form.published_at(post.published_at, action)
-        db.session.add(post)
-        db.session.commit()
+    post.title, post.body = typed.values()
+    post.tags = form.tag_names()
+    post.published_at = form.published_at(post.published_at, action)
+    db.session.add(post)
+    db.session.commit()
     published = "Your post is published." if post.is_published else "Your post is scheduled."
     flash("Your draft is saved." if post.is_draft else published)
     return redirect(post_url(post), 303)
@@ -478,7 +479,12 @@ def show_feed(
 ) -> ResponseReturnValue:
     """The first entries for feed readers, which ask again and mostly get a 304."""
     context |= {"entries": db.session.scalars(entries.limit(FEED_MAX)).all(), "base": base_url()}
-    text = render(f"feed.{kind}", title=title or current_app.config["NAME"], page=page, **context)
+    try:
+        text = render(
+            f"feed.{kind}", title=title or current_app.config["NAME"], page=page, **context
+        )
+    except ValueError:  # of links that cannot be made absolute
+        abort(400, "The name of this host is none.")
     response = Response(text, content_type=f"{FEEDS[kind]}; charset=utf-8")
     response.add_etag()
     return response.make_conditional(request)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, request
+from flask_login import current_user
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -28,19 +29,26 @@ from wtforms.validators import (
 )
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from database import now
-from models import DISPLAY_NAME_MAX, EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX
+import rendering
+from database import db, now
+from models import DISPLAY_NAME_MAX, EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
 POST_MAX = 50_000  # characters; a long essay
+NORMALIZED_MAX = 1_000  # characters of a password or of all tags; what is longer is refused
 TAGS_MAX = 10  # of a post; more help nobody
 COMMENT_MAX = 5_000  # characters; two pages
 ABOUT_MAX = 500  # characters; a paragraph
 DESCRIPTION_MAX = 200  # characters; what a screen reader says of a picture
-# Controls, invisible characters, and those that turn the direction of what follows them.
+# What shows nothing, though Python finds it printable.
+INVISIBLE = re.compile(
+    "[\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]"
+)
+# And in a name, what turns the direction of the words that follow, or starts a line.
 UNFIT_FOR_NAMES = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]"
 )
 # Names that would make others take somebody for the site itself.
 RESERVED = set(
@@ -53,8 +61,9 @@ COMMON_PASSWORDS = frozenset(FREQUENCY_LISTS["passwords"])  # what guessers try 
 def tidy(text: str) -> str:
     """The text with `\\n` as line ends, without control characters; "" if nothing is visible."""
     text = re.sub(r"\r\n?", "\n", text)
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]", "", text)
-    return text if any(char.isprintable() and not char.isspace() for char in text) else ""
+    text = rendering.CONTROLS.sub("", text)
+    seen = INVISIBLE.sub("", text)
+    return text if any(char.isprintable() and not char.isspace() for char in seen) else ""
 
 
 class TextField(TextAreaField):
@@ -81,7 +90,10 @@ class SecretField(PasswordField):
     data: str
 
     def process_formdata(self, valuelist: list[str]) -> None:
-        self.data = unicodedata.normalize("NFC", "".join(valuelist[:1]))
+        text = "".join(valuelist[:1])
+        # Hostile texts take a time that grows with the square of their length.
+        is_short = len(text) < NORMALIZED_MAX
+        self.data = unicodedata.normalize("NFC", text) if is_short else text
 
 
 def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
@@ -171,6 +183,9 @@ class AccountForm(Form):
         if UNFIT_FOR_NAMES.search(field.data):
             raise ValidationError("It has characters that cannot be seen. Type it anew.")
         field.data = " ".join(tidy(field.data).split())
+        namesake = db.session.scalar(User.named(field.data))
+        if field.data.lower() in RESERVED or namesake not in (None, current_user):
+            raise ValidationError("This is the name of somebody else. Choose another.")
 
 
 class PostForm(Form):
@@ -187,16 +202,20 @@ class PostForm(Form):
     def add_picture(self, url: str) -> None:
         """Put the picture at that address at the end of the text."""
         description = re.sub(r"([\\\[\]])", r"\\\1", self.description.data)
-        self.body.data = f"{self.body.data}\n\n![{description}]({url})\n".lstrip()
+        before = f"{self.body.data}\n\n" if self.body.data else ""
+        self.body.data = f"{before}![{description}]({url})\n"
         self.description.data = ""
 
     def tag_names(self) -> list[str]:
         """The tags in lower case, each once, in the order of the alphabet."""
-        names = unicodedata.normalize("NFC", (self.tags.data or "").lower()).split(",")
+        text = (self.tags.data or "").lower()[:NORMALIZED_MAX]
+        names = unicodedata.normalize("NFC", text).split(",")
         return sorted({name.strip().lstrip("#").strip() for name in names} - {""})
 
-    def validate_tags(self, _field: Field) -> None:
+    def validate_tags(self, field: Field) -> None:
         """Refuse what would make no address or no sense."""
+        if len(field.data) > NORMALIZED_MAX:
+            raise ValidationError(f"These are more tags than {TAGS_MAX}.")
         names = self.tag_names()
         if len(names) > TAGS_MAX:
             raise ValidationError(f"There are {len(names)} tags; a post can have {TAGS_MAX}.")

@@ -39,6 +39,7 @@ NEVER = datetime(9999, 12, 31, tzinfo=UTC)  # when a draft is published
 KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
 Text = TypeVar("Text", "Post", "Comment")
 Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
+PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its name
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -79,6 +80,11 @@ class User(Base):
     def name(self) -> str:
         """What they are called."""
         return self.display_name or self.username
+
+    @property
+    def full_name(self) -> str:
+        """What they are called, and who they are: others may call themselves the same."""
+        return f"{self.display_name} ({self.username})" if self.display_name else self.username
 
     @property
     def may_post(self) -> bool:
@@ -247,7 +253,7 @@ class Post(Base):
     @property
     def changed_at(self) -> datetime:
         """When its text was written or last changed."""
-        return self.updated_at or self.published_at
+        return max(self.updated_at or self.published_at, self.published_at)
 
     @property
     def is_draft(self) -> bool:
@@ -339,7 +345,7 @@ class Picture(Base):
     def unused_by(cls, user: User) -> Sequence["Picture"]:
         """The user's pictures that no post shows, oldest first."""
         texts = db.session.scalars(sa.select(Post.body).where(Post.has_pictures))
-        used = {name for text in texts for name in re.findall(r"/pictures/([\w.-]+)", text)}
+        used = {name for text in texts for name in re.findall(PICTURE, text)}
         own = sa.select(cls).where(cls.author_id == user.id).order_by(cls.created_at)
         return [picture for picture in db.session.scalars(own) if picture.name not in used]
 

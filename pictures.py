@@ -1,14 +1,27 @@
 """Pictures: what people send, made small and free of what their cameras add."""
 
+from contextlib import suppress
 from io import BytesIO
 from typing import IO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
+from PIL.Image import Transpose
 
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF"]  # by their contents, whatever the file is called
 BYTES_MAX = 8 * 1024 * 1024
-PIXELS_MAX = 40_000_000  # 160 MB in memory; the pictures of phones have 12 to 24 million
+PIXELS_MAX = 40_000_000  # up to 700 MB in memory; the pictures of phones have 12 to 24 million
 SIDE_MAX = 2000  # pixels of what is kept; twice the text's width on the sharpest screens
+JPEG_SCAN, SCANS_MAX = b"\xff\xda", 100  # cameras write ten; each may take as long as a picture
+ORIENTATION = 0x0112  # the tag of EXIF that says which side is up
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 QUALITY = 80  # of WebP, where eyes see no loss
 
 
@@ -27,25 +40,31 @@ def to_webp(file: IO[bytes]) -> tuple[bytes, tuple[int, int]]:
         is_huge = picture.width * picture.height > PIXELS_MAX
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         is_huge = True
-    except OSError as error:
+    except Exception as error:  # decoders raise whatever a hostile file makes them stumble over
         raise ValueError("This is no picture in PNG, JPEG, WebP or GIF.") from error
     if is_huge:
         raise ValueError("This picture has more than 40 million pixels. Make it smaller first.")
+    if sent.count(JPEG_SCAN) > SCANS_MAX:
+        raise ValueError("This picture is made of too many layers. Save it anew first.")
     try:
         return _encode(picture)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # as above
         raise ValueError("This picture is damaged; no program could show it whole.") from error
 
 
 def _encode(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
     mode = "RGBA" if picture.has_transparency_data else "RGB"
-    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
     if picture.mode == "I;16":
         picture = picture.point(lambda grey: grey * (1 / 256), "L")
     if picture.mode in ("1", "P"):
         picture = picture.convert(mode)  # between the colours of a palette there are none
     picture.thumbnail((SIDE_MAX, SIDE_MAX))
-    ImageOps.exif_transpose(picture, in_place=True)
+    with suppress(Exception):  # damaged notes of a whole picture
+        picture = picture.transpose(UPRIGHT[picture.getexif()[ORIENTATION]])
+    with suppress(KeyError, OSError, ImageCms.PyCMSError):  # no profile, or one that does not fit
+        profile = ImageCms.ImageCmsProfile(BytesIO(picture.info["icc_profile"]))
+        srgb = ImageCms.createProfile("sRGB")
+        picture = ImageCms.profileToProfile(picture, profile, srgb, outputMode=mode) or picture
     file = BytesIO()
-    picture.convert(mode).save(file, "WEBP", quality=QUALITY, icc_profile=profile)
+    picture.convert(mode).save(file, "WEBP", quality=QUALITY, icc_profile=None, exif=b"", xmp=b"")
     return file.getvalue(), picture.size

@@ -35,6 +35,8 @@ ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
     "input": {"type", "checked", "disabled"},
 }
 NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
+# They break XML, and may come out of references such as "&#12;".
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 OWN_PICTURE = r'src="[^"]*/pictures/[0-9a-f]{32}-([0-9]+)x([0-9]+)\.webp"'  # its size in its name
 SET_ATTRIBUTES = {
     "img": {"loading": "lazy"},
@@ -64,7 +66,7 @@ def markdown(text: str, small: bool = False, base: str = "") -> Markup:
         link_rel="nofollow ugc noopener",
         url_relative=("rewrite_with_base", base) if base else "pass_through",
     )
-    return Markup(clean)
+    return Markup(CONTROLS.sub("", clean))
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -72,7 +74,7 @@ def plain(text: str) -> str:
     """The words of the rendered text; no notes, tables or code."""
     page = _parser(small=False).render(text)
     bare = nh3.clean(page, tags=set(), attributes={}, clean_content_tags=NOT_EXCERPTED)
-    return " ".join(html.unescape(bare).split())
+    return CONTROLS.sub("", " ".join(html.unescape(bare).split()))
 
 
 def excerpt(text: str) -> str:

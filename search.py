@@ -16,9 +16,11 @@ from database import UTCDateTime, db, now
 from models import EPOCH, PAGE_SIZE, Place, Post, newest_first
 
 QUERY_MAX = 200  # characters; more are cut off
+WORDS_MAX = 16  # in quotes, and of such phrases and lone words; more are left out
 NEWEST = 500  # posts that PostgreSQL looks through before it gathers all matches of rare words
 SECOND = timedelta(seconds=1)
 ID_BITS = 30  # of a row's number in FTS5; the bits above are the second of publication
+SECONDS_MAX = 2**33 - 1  # since 1970; the year 2242
 WORD = re.compile(r"[^\W_][^\W_\u0300-\u036f]*")
 
 
@@ -34,6 +36,7 @@ def phrases(text: str) -> list[Phrase]:
     parts = unicodedata.normalize("NFC", text).split('"')
     groups = [[part] if i % 2 else part.split() for i, part in enumerate(parts)]
     found = [words for group in groups for part in group if (words := WORD.findall(part))]
+    found = [words[:WORDS_MAX] for words in found[:WORDS_MAX]]
     is_open = not text.rstrip().endswith('"')
     return [Phrase(words, is_open and i == len(found)) for i, words in enumerate(found, start=1)]
 
@@ -42,7 +45,7 @@ def pattern(asked: list[Phrase]) -> str:
     """A regular expression that finds the phrases in folded text."""
     ends = {True: r"\w*", False: r"(?!\w)"}
     return "|".join(
-        r"(?<!\w)" + r"\W+".join(map(rendering.fold, phrase.words)) + ends[phrase.is_open]
+        r"(?<!\w)" + r"\W+".join(map(_escaped, phrase.words)) + ends[phrase.is_open]
         for phrase in asked
     )
 
@@ -50,14 +53,20 @@ def pattern(asked: list[Phrase]) -> str:
 def found(asked: list[Phrase], before: Place | None, after: Place | None) -> sa.Select[Post]:
     """`Select` of the published Posts that hold every phrase; no more of them than fill a page."""
     find = _in_fts5 if db.engine.dialect.name == "sqlite" else _in_tsvector
+    # Behind this place there are drafts, whose words are nobody's to guess.
     newest = (now() + SECOND, 0)
-    return Post.published().where(Post.id.in_(find(asked, before or newest, after)))
+    before = min(before or newest, newest)
+    return Post.published().where(Post.id.in_(find(asked, before, after)))
+
+
+def _escaped(word: str) -> str:
+    return re.escape(rendering.fold(word))
 
 
 def _in_fts5(asked: list[Phrase], before: Place, after: Place | None) -> sa.Select[int]:
     def number(place: Place) -> int:
         """The place as a row's number, as the triggers make it."""
-        return (place[0] - EPOCH) // SECOND << ID_BITS | place[1]
+        return min((place[0] - EPOCH) // SECOND, SECONDS_MAX) << ID_BITS | place[1]
 
     terms = (f'"{" ".join(phrase.words)}"{"*" * phrase.is_open}' for phrase in asked)
     row = sa.column("rowid", sa.BigInteger)

@@ -19,8 +19,8 @@ from database import db, now
 from models import Session, User, Visitor
 
 FIELDS_MAX = 50  # in one form; ours have at most seven
-SLOTS_MAX = 2  # at a time, each with a core and 32 MiB, or 200 MiB for a picture
-QUEUE_MAX = 12  # with those in the slots; the server's other threads serve readers
+HASHES_MAX = 2  # at a time, each with a core and 32 MiB
+QUEUE_MAX = 12  # with those that hash or shrink; the server's other threads serve readers
 WAIT_MAX = 5  # seconds in the queue
 UPLOADS = {"blog.new_post", "blog.edit_post"}  # whose forms may carry a picture
 UPLOAD_MAX = 16 * 1024 * 1024  # bytes of these; a picture that is too large is refused in the form
@@ -37,7 +37,8 @@ HEADERS = {
 login_manager = LoginManager()
 login_manager.anonymous_user = Visitor
 login_manager.session_protection = None  # an address changes with every walk out of the Wi-Fi
-slots, queue = BoundedSemaphore(SLOTS_MAX), BoundedSemaphore(QUEUE_MAX)
+hashing, queue = BoundedSemaphore(HASHES_MAX), BoundedSemaphore(QUEUE_MAX)
+shrinking = BoundedSemaphore(1)  # of pictures, which may take 3 s and 700 MB
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -87,30 +88,30 @@ def safe_path(path: str | None) -> str | None:
 
 
 @contextmanager
-def slot() -> Iterator[None]:
+def slot(places: BoundedSemaphore) -> Iterator[None]:
     """Wait for a place to hash or to shrink a picture, outside of a transaction: others write.
 
     Changes that were not committed are lost. 503 when the queue is full or takes too long.
     """
     db.session.rollback()
     with ExitStack() as held:
-        for places, wait in ((queue, 0), (slots, WAIT_MAX)):
-            if not places.acquire(timeout=wait):
+        for line, wait in ((queue, 0), (places, WAIT_MAX)):
+            if not line.acquire(timeout=wait):
                 raise ServiceUnavailable(retry_after=WAIT_MAX)
-            held.callback(places.release)
+            held.callback(line.release)
         yield
 
 
 def hash_password(password: str) -> str:
     """The password's salted hash. Takes about 0.15 s."""
-    with slot():
+    with slot(hashing):
         return generate_password_hash(password, current_app.config["PASSWORD_HASH"])
 
 
 def is_password_of(user: User | None, password: str) -> bool:
     """Whether it is the user's password. For nobody it is not, but finding out takes as long."""
     stored = user.password_hash if user else f"{current_app.config['PASSWORD_HASH']}$nobody$"
-    with slot():
+    with slot(hashing):
         return check_password_hash(stored, password)
 
 

@@ -236,7 +236,7 @@ def test_the_third_hash_at_a_time_waits_and_gives_up_in_time(app, ann, monkeypat
     monkeypatch.setattr(security, "WAIT_MAX", 0.2)
     bob = Person(app, "ann")
     token = bob.token()
-    with security.slots, security.slots:
+    with security.hashing, security.hashing:
         began = time.monotonic()
         answer = bob.log_in(csrf_token=token)
         assert time.monotonic() - began >= 0.2
@@ -258,7 +258,7 @@ def test_a_crowd_at_the_door_leaves_threads_for_readers(app, ann, monkeypatch):
         answer = person.log_in(csrf_token=token)
         return answer.status_code == 503 and time.monotonic() - began < 0.9
 
-    with security.slots, security.slots:
+    with security.hashing, security.hashing:
         turned_away_at_once = at_once(len(crowd), log_in)
     assert sum(turned_away_at_once) == 4
 
@@ -267,7 +267,7 @@ def test_writers_do_not_wait_for_a_hash(app, ann):
     """While a log-in waits for its turn to hash, it holds no lock."""
     post = ann.write()
     token = (late := Person(app, "ann")).token()
-    with security.slots, security.slots:
+    with security.hashing, security.hashing:
         waiting = threading.Thread(target=late.log_in, kwargs={"csrf_token": token})
         waiting.start()
         time.sleep(0.2)

@@ -320,3 +320,11 @@ def test_a_read_only_database_server_is_a_503(app, ann, post, postgresql):
         db.engine.dispose()
     assert ann.get(post).status_code == 200
     assert ann.send("/posts/1/comments", body=LONG_TEXT, csrf_token=token).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/login", "/signup", "/posts/new"])
+def test_stacked_accents_are_refused_at_once(ann, path):
+    """Bringing them into their order takes Python half a minute."""
+    marks = "a" + "\u0316\u0301" * 15_000
+    fields = {"username": "x", "password": marks, "confirm": marks, "title": "x", "tags": marks}
+    assert ann.send(path, **fields).status_code == 422

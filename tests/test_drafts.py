@@ -205,3 +205,15 @@ def test_a_post_leads_to_its_neighbours(ann, nobody):
     paths = [ann.write(title) for title in ("One", "Two", "Three")]
     links = [re.findall(r'dir="auto">(← .+?|.+? →)</a>', nobody.get(path).text) for path in paths]
     assert links == [["Two →"], ["← One", "Three →"], ["← Two"]]
+
+
+def test_a_conflict_shows_all_that_was_saved_meanwhile(ann, owner):
+    ann.write()
+    old = version(ann.get("/posts/1/edit"))
+    owner.send("/posts/1/edit", title="A title", body="Theirs", tags="theirs", action="draft")
+    page = ann.send("/posts/1/edit", title="A title", body="Mine", version=old)
+    assert page.status_code == 409
+    meanwhile = page.text.partition("What was saved meanwhile")[2]
+    assert "Tags: theirs" in meanwhile
+    assert "Draft" in meanwhile
+    assert "Theirs" in meanwhile

@@ -177,3 +177,26 @@ def test_feeds_are_what_the_rfc_says_and_what_readers_read(ann, nobody, path):
     assert read.feed.links[0].href == f"http://localhost{path}"
     assert nobody.get(read.feed.links[1].href).status_code == 200
     assert "\N{PARTY POPPER}" in read.entries[0].content[0].value
+
+
+@pytest.mark.parametrize(
+    "text", ["a&#12;b", "http://a/%01x", "<http://a/%EF%BF%BF>", "![a&#12;](/x)", "&#xFFFE;"]
+)
+def test_no_reference_brings_what_breaks_a_feed(ann, nobody, text):
+    post = ann.write("T", text)
+    ann.comment(post, text)
+    for path in ("/feed.xml", "/posts/1/feed.xml"):
+        etree.fromstring(nobody.get(path).data)
+
+
+def test_a_host_that_is_none_has_no_feed(ann, nobody):
+    ann.write("T", "[x](/y)")
+    assert nobody.get("/feed.xml", headers={"Host": "256.256.256.256"}).status_code == 400
+
+
+def test_what_is_published_again_is_not_older_than_its_publication(ann, nobody):
+    ann.write()
+    for fields in ({"body": "New"}, {"body": "New", "action": "draft"}, {"body": "New"}):
+        assert ann.send("/posts/1/edit", title="A title", **fields).status_code == 303
+    entry = entries(nobody.get("/feed.xml"))[0]
+    assert entry.find("a:updated", ATOM).text >= entry.find("a:published", ATOM).text

@@ -6,12 +6,15 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+import sqlalchemy as sa
+from PIL import Image, ImageCms
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 import pictures
+from database import db
 from forms import POST_MAX
+from models import Post
 
 FIELDS = {"title": "My title", "body": "My text", "tags": "a, b", "publish_at": "2031-12-24T18:30"}
 
@@ -145,6 +148,39 @@ def test_a_picture_stands_upright_and_tells_nothing_of_its_camera(ann):
     assert not re.search(b"Camera|At home|EXIF", ann.get(path).data)
 
 
+def test_damaged_notes_do_not_spoil_a_whole_picture(ann):
+    photo = encoded(Image.new("RGB", (9, 9)), "JPEG", exif=b"Exif\0\0garbage!!", dpi=(72, 72))
+    assert as_shown(ann, address(add(ann, photo))).size == (9, 9)
+
+
+def test_a_profile_of_colours_is_applied_not_kept(ann):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for sent in (profile, b"My secret" * 1000):
+        path = address(add(ann, encoded(Image.new("RGB", (9, 9), "red"), "JPEG", icc_profile=sent)))
+        assert "icc_profile" not in as_shown(ann, path).info
+        assert b"My secret" not in ann.get(path).data
+
+
+def test_words_before_a_picture_stay_as_they_are(ann):
+    answer = add(ann, body="    code\n    more code")
+    assert ">\n    code\n    more code\n\n![" in answer.text.replace("\r", "")
+
+
+def test_a_post_that_is_deleted_meanwhile_is_not_found_and_the_text_kept(app, ann, monkeypatch):
+    ann.write()
+
+    def slowly(_file):
+        with app.app_context():
+            db.session.execute(sa.delete(Post))
+            db.session.commit()
+        return b"RIFF", (1, 1)
+
+    monkeypatch.setattr(pictures, "to_webp", slowly)
+    answer = add(ann, path="/posts/1/edit")
+    assert answer.status_code == 404
+    assert "My text" in answer.text
+
+
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
@@ -158,8 +194,9 @@ def test_a_picture_stands_upright_and_tells_nothing_of_its_camera(ann):
         (flat_png(1_000, 1_000), "This picture is damaged"),
         (encoded(Image.effect_noise((99, 99), 50))[:2000], "This picture is damaged"),
         (SMALL + b"\0" * pictures.BYTES_MAX, "larger than 8 MiB"),
+        (encoded(Image.new("RGB", (9, 9)), "JPEG") + b"\xff\xda" * 101, "too many layers"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_refused_says_why_and_nothing_typed_is_lost(ann, contents, message):
     answer = add(ann, contents)
@@ -204,7 +241,7 @@ def test_the_same_picture_is_kept_once_for_each_author(ann, bob):
 def test_unused_pictures_are_listed_and_removed(ann, bob, nobody):
     used, unused = address(add(ann)), address(add(ann, encoded(Image.new("RGB", (5, 5)))))
     bobs = address(add(bob))
-    post = ann.write("T", f"![]({used})")
+    post = ann.write("T", f"See http://localhost{used}.")
     account = ann.get("/account").text
     assert unused in account
     assert used not in account

@@ -24,15 +24,20 @@ def test_a_display_name_is_shown_with_the_username_beside_it(ann, bob, nobody, n
     assert f"Posts by {name}" in words(nobody.get("/users/ann"))
     assert f"by {name} (ann)" in words(nobody.get("/"))
     feed = nobody.get("/feed.xml").text
-    assert f"<name>{name}</name>" in feed
-    assert json.loads(nobody.get("/feed.json").text)["items"][0]["authors"][0]["name"] == name
+    assert f"<name>{name} (ann)</name>" in feed
+    item = json.loads(nobody.get("/feed.json").text)["items"][0]
+    assert item["authors"][0]["name"] == f"{name} (ann)"
     assert save(ann).status_code == 303
     assert "by ann Title" not in words(nobody.get(post))
     assert " by ann" in words(nobody.get(post))
 
 
 @pytest.mark.parametrize(
-    "name", ["a\x00b", "a\nb", "\u202egnirts", "a\u2066b", "\u200b", "a\x85", "\u200f", "x" * 51]
+    "name",
+    [
+        *("a\x00b", "a\nb", "\u202egnirts", "a\u2066b", "\u200b", "a\x85", "\u200f", "x" * 51),
+        *("\u3164", "a\xadb"),
+    ],
 )
 def test_a_name_that_disturbs_is_refused_and_comes_back(ann, nobody, name):
     ann.write()
@@ -40,6 +45,17 @@ def test_a_name_that_disturbs_is_refused_and_comes_back(ann, nobody, name):
     assert answer.status_code == 422
     assert "My text" in answer.text
     assert "by ann" in words(nobody.get("/"))
+
+
+@pytest.mark.parametrize("name", ["olga", "OLGA", "admin", "Owner"])
+def test_nobody_takes_the_name_of_somebody_else(ann, name):
+    answer = save(ann, name)
+    assert answer.status_code == 422
+    assert "This is the name of somebody else." in answer.text
+
+
+def test_ones_own_username_is_a_good_display_name(ann):
+    assert save(ann, "Ann").status_code == 303
 
 
 @pytest.mark.parametrize("name", ["   ", "\u00a0", "\u200d"])

@@ -63,8 +63,17 @@ def test_a_draft_that_is_sent_again_to_publish_is_published(app, ann, nobody):
     ann.send("/posts/new", **NEW, action="draft")
     path = ann.send("/posts/new", **NEW, tags="a", action="publish").location
     assert nobody.get(path).status_code == 200
+    assert 'href="/tags/a"' in nobody.get(path).text
+    assert count(app, Post) == 1
+
+
+def test_what_differs_the_second_time_counts(app, ann, nobody):
+    path = ann.send("/posts/new", **NEW, publish_at="2031-12-24T18:30", tags="a").location
+    assert nobody.get(path).status_code == 404
+    assert ann.send("/posts/new", **NEW, tags="b").location == path
+    assert 'href="/tags/b"' in nobody.get(path).text
     ann.send("/posts/new", **NEW, action="draft")
-    assert nobody.get(path).status_code == 200
+    assert nobody.get(path).status_code == 404
     assert count(app, Post) == 1
 
 

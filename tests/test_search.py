@@ -135,6 +135,24 @@ def test_rare_words_are_found_behind_many_newer_posts(app, ann, nobody, monkeypa
     assert len(find(nobody, "word")) == PAGE_SIZE
 
 
+@pytest.mark.parametrize("at", [253402214400000000, 8589934592000000, 8589934591000000])
+@pytest.mark.parametrize("parameter", ["before", "after"])
+def test_no_place_in_the_list_tells_the_words_of_drafts(ann, owner, nobody, at, parameter):
+    owner.send("/posts/new", title="Draft", body="merger plans", action="draft")
+    for number in range(PAGE_SIZE + 1):
+        ann.write(f"{number}", f"merger {'nothing ' * (number + 1)}")
+    pages = [nobody.get(f"/search?q={q}&{parameter}={at}-1") for q in ("merger", "nothing")]
+    assert [page.status_code for page in pages] == [200 if parameter == "before" else 303] * 2
+    assert titles(pages[0]) == titles(pages[1])
+    assert ["next" in page.text for page in pages] == [parameter == "before"] * 2
+
+
+@pytest.mark.parametrize("query", ["\u2474", "1\u2474", "\u3220 x"])
+def test_signs_that_fold_to_brackets_are_searched_for_too(ann, nobody, query):
+    ann.write("T", "\u2474 1 \u3220 x 1\u2474")
+    assert nobody.get(f"/search?q={quote(query)}").status_code == 200
+
+
 def test_only_what_is_published_is_found(app, ann, nobody):
     path = ann.write("Mine", "secret")
     ann.send("/posts/new", title="Draft", body="secret", action="draft")

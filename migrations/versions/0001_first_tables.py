@@ -15,7 +15,8 @@ down_revision = None
 
 # Full text in FTS5. A row's number is its place in the order of lists, so that the newest matches
 # are read first: the second of its publication, and its id in the lower 30 bits.
-PLACE = "(min(CAST(strftime('%s', {0}.published_at) AS INTEGER), 8589934591) << 30 | {0}.id)"
+SECOND = "CAST(strftime('%s', substr({0}.published_at, 1, 19)) AS INTEGER)"
+PLACE = f"(min({SECOND}, 8589934591) << 30 | {{0}}.id)"
 TEXTS = "{0}.title, {0}.body, (SELECT group_concat(value, ' ') FROM json_each({0}.tags))"
 ADD = f"""
 INSERT INTO search (rowid, title, body, tags) SELECT {PLACE}, {TEXTS};
@@ -35,8 +36,10 @@ SEARCH = {
         """
         CREATE FUNCTION fold(text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
             SELECT regexp_replace(
-                lower(regexp_replace(normalize($1, NFKD), '[\\u0300-\\u036f]', '', 'g')
-                    COLLATE "und-x-icu"),
+                lower(regexp_replace(normalize(regexp_replace(
+                    regexp_replace($1, '[\\u0300-\\u036f]', '', 'g') COLLATE "und-x-icu",
+                    '[^[:alnum:]]+', ' ', 'g'
+                ), NFKD), '[\\u0300-\\u036f]', '', 'g') COLLATE "und-x-icu"),
                 '[^[:alnum:]]+', ' ', 'g')
         $$
         """,
