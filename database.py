@@ -1,10 +1,14 @@
 """The database: its connection, its time type, and its upgrade to this release's tables."""
 
+import os
 import sqlite3
+import tempfile
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -12,13 +16,19 @@ from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, registry
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 §9.2.1: they change nothing
-BUSY_MAX = 5000  # milliseconds that a writer waits for the others on SQLite
+BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
+UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrades SQLite
 CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
+
+
+class UpgradeError(click.ClickException, RuntimeError):
+    """Why the blog does not start. `flask` shows it as a sentence, without a traceback."""
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):
@@ -60,7 +70,20 @@ def now() -> datetime:
 
 
 def init_app(app: Flask) -> None:
-    """Connect the app to its database and bring the tables up to date."""
+    """Connect the app to its database and bring the tables up to date, else UpgradeError."""
+    connect(app)
+    with app.app_context():
+        alembic = Config(attributes={"engine": db.engine})
+        alembic.set_main_option("script_location", str(MIGRATIONS))
+        try:
+            command.upgrade(alembic, "head")
+        except Exception as error:  # whatever the server, the disk or a migration raises
+            reason = getattr(error, "orig", error)  # without SQLAlchemy's SQL and links
+            raise UpgradeError(f"Not upgraded, the database is as it was: {reason}") from error
+
+
+def connect(app: Flask) -> None:
+    """Connect the app to its database as it is."""
     if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
         limit = {"connect_args": {"connect_timeout": CONNECT_MAX}}
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = limit | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
@@ -69,9 +92,6 @@ def init_app(app: Flask) -> None:
         if db.engine.dialect.name == "sqlite":
             sa.event.listen(db.engine, "connect", _set_up_sqlite)
             sa.event.listen(db.engine, "begin", _begin_on_sqlite)
-        alembic = Config(attributes={"engine": db.engine})
-        alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        command.upgrade(alembic, "head")
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -87,13 +107,57 @@ def _begin_on_sqlite(connection: sa.Connection) -> None:
 
     A deferred transaction that reads and then writes would lose the writes of others unseen.
     """
-    safe = has_request_context() and request.method in SAFE_METHODS
+    is_safe = has_request_context() and request.method in SAFE_METHODS
+    safe = is_safe and not connection.get_execution_options().get("counts")
     driver: Any = connection.connection.driver_connection
     driver.execute(f"PRAGMA query_only = {safe:d}")
     driver.execute("BEGIN" if safe else "BEGIN IMMEDIATE")
+
+
+def counting() -> AbstractContextManager[sa.Connection]:
+    """A transaction of its own, which may count what a safe request asks for.
+
+    The session's ends first, without its changes: on SQLite there is one writer.
+    """
+    db.session.rollback()
+    engine = db.engine.execution_options(counts=True)
+    return engine.begin()
 
 
 def wait_in_line(connection: sa.Connection) -> None:
     """Let one transaction at a time past this line; on SQLite a writer is alone anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
+
+
+def copy_sqlite(engine: sa.Engine, path: Path) -> None:
+    """Copy a SQLite database, as it is at one moment, to a new file: checked and whole, or not.
+
+    FileExistsError if something is there, another OSError or sqlite3.Error if it cannot be done.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    with (
+        tempfile.TemporaryDirectory(prefix="unfinished-copy-", dir=path.parent) as folder,
+        closing(engine.raw_connection()) as connection,
+    ):
+        draft = Path(folder) / path.name
+        draft.touch(mode=0o600)  # it holds password hashes
+        driver: Any = connection.driver_connection
+        driver.execute("PRAGMA query_only = 0")
+        # One statement reads one state, however many write meanwhile. SQLite's backup API begins
+        # again after each of their writes, and takes along what people have deleted.
+        driver.execute("VACUUM INTO ?", [str(draft)])
+        with closing(sqlite3.connect(draft)) as copy:
+            checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+            faults = [row for check in checks for row in copy.execute(check) if row != ("ok",)]
+        if faults:
+            raise sqlite3.IntegrityError(f"the database is damaged: {faults[:3]}")
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
+        draft.replace(path)
+    with suppress(PermissionError):  # Windows opens no folders
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

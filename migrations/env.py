@@ -1,11 +1,15 @@
 """How Alembic upgrades the database: one process at a time, and no row loses another."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
 from alembic import context
 from flask import Flask
 
 import config
+import database
 import models
-from database import db, wait_in_line
+from database import db
 
 
 def pragma(connection, statement):
@@ -19,24 +23,51 @@ def is_of_a_model(name, kind, _parents):
     return not (kind == "table" and name.startswith("search"))
 
 
+def current_revision():
+    """The database's revision, None for a new one. RuntimeError if this release lacks it."""
+    revision = context.get_context().get_current_revision()
+    if revision not in (None, *(script.revision for script in context.script.walk_revisions())):
+        raise RuntimeError(
+            f"It is of a newer release than this one, which does not know its step {revision}. "
+            "Install that release again, or put back a copy from before it."
+        )
+    return revision
+
+
+def copy_before(connection, revision):
+    """Copy a SQLite database that is behind to a new file beside it; the file, or None."""
+    if connection.dialect.name != "sqlite" or revision in (None, context.get_head_revision()):
+        return None
+    path = Path(f"{connection.engine.url.database}.before-{revision}")
+    if path.exists():  # that upgrade was taken back later, or its process killed
+        path = path.with_name(f"{path.name}-{database.now():%Y%m%d-%H%M%S}")
+    database.copy_sqlite(connection.engine, path)
+    return path
+
+
 def upgrade(engine):
     try:
         with engine.connect() as connection:
             # On SQLite a changed table is rebuilt, which would delete the rows that refer to it.
             pragma(connection, "PRAGMA foreign_keys = OFF")
+            pragma(connection, f"PRAGMA busy_timeout = {database.UPGRADE_MAX}")
             context.configure(
                 connection,
                 target_metadata=models.Base.metadata,
                 render_as_batch=True,
                 include_name=is_of_a_model,
+                transactional_ddl=True,  # else Alembic commits after each step on SQLite
             )
-            with connection.begin():
-                wait_in_line(connection)
+            with connection.begin(), ExitStack() as undo:
+                database.wait_in_line(connection)
+                if copy := copy_before(connection, current_revision()):
+                    undo.callback(copy.unlink)  # needless, where the database stays as it was
                 context.run_migrations()
                 if connection.dialect.name == "sqlite":
                     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                     if broken:
-                        raise RuntimeError(f"Not upgraded, rows would refer to nothing: {broken}")
+                        raise RuntimeError(f"Rows would refer to nothing: {broken}")
+                undo.pop_all()
     finally:
         engine.dispose()  # also the connection without foreign keys
 
@@ -47,6 +78,6 @@ else:
     # `alembic …` by hand: the app's database, without the app's own upgrade at start.
     app = Flask("app", instance_relative_config=True)
     config.load(app, {})
-    db.init_app(app)
+    database.connect(app)
     with app.app_context():
         upgrade(db.engine)

@@ -1,0 +1,105 @@
+"""`flask doctor`: what is wrong or risky about the blog as it is set up here.
+
+Wrong is what opens a door or loses words now, and makes the exit status 1; risky is what may. A
+database that cannot be reached or upgraded is named by the start itself, with status 1 too.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import sqlalchemy as sa
+from flask import current_app
+from flask.cli import with_appcontext
+
+from database import db
+
+LAST_BACKUP = "last_backup"  # a file in the instance folder, as old as the last backup
+BACKUP_DAYS = 7  # of which the words may be lost
+ROOM = 16 * 1024 * 1024  # bytes that have to fit on the disk: the largest request
+ANSWER_MAX = 5  # seconds until the blog counts as unreachable
+HERE = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
+WRONG, RISKY = "Wrong", "Risky"
+
+
+@click.command()
+@with_appcontext
+def doctor() -> None:
+    """Say what is wrong (exit status 1) or risky about the blog, and what to do."""
+    found = [*doors(), *proxies(), *storage()]
+    for kind, sentence in sorted(found, key=lambda finding: finding[0], reverse=True):
+        click.echo(f"{kind}: {sentence}")
+    if not found:
+        click.echo("All is well.")
+    click.get_current_context().exit(WRONG in dict(found))
+
+
+def doors() -> Iterator[tuple[str, str]]:
+    """What lets others in: WRONG or RISKY, and a sentence with what to do."""
+    config, url = current_app.config, urlsplit(current_app.config["URL"] or "")
+    is_public = url.hostname not in HERE or config["PROXIES"] > 0
+    if current_app.debug and is_public:
+        yield WRONG, "Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
+    if url.scheme == "http" and url.hostname not in HERE:
+        yield (
+            WRONG,
+            "BLOG_URL is http: passwords can be read on their way. Let a proxy speak https.",
+        )
+    for path in (Path(current_app.instance_path, name) for name in ("secret_key", "config.toml")):
+        if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
+            yield WRONG, f"Others on this machine can read {path}. Run chmod 600 on it."
+    if config["SIGNUP"] == "open" and config["MODERATION"] == "none":
+        advice = "Set BLOG_MODERATION=first or BLOG_SIGNUP=invite."
+        yield RISKY, f"Anybody can sign up, and what they say is shown at once. {advice}"
+    if config["RATE_LIMITS"] == "off" and is_public:
+        yield RISKY, "Passwords can be tried without end. Unset BLOG_RATE_LIMITS."
+
+
+def proxies() -> Iterator[tuple[str, str]]:
+    """Whether the proxies are declared, and their headers arrive at the blog that runs."""
+    count, url = current_app.config["PROXIES"], urlsplit(current_app.config["URL"] or "")
+    if url.scheme != "https":
+        if count:
+            advice = "Set BLOG_URL to the public address, with https."
+            yield RISKY, f"BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
+        return
+    if not count:
+        effect = "all visitors seem to come from the proxy, and by http"
+        yield RISKY, f"BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
+        return
+    connection = HTTPSConnection(url.netloc, timeout=ANSWER_MAX)
+    try:
+        connection.request("GET", f"{url.path.rstrip('/')}/healthz")
+        # The blog sends this header when it is told that the visitor came by https.
+        if not connection.getresponse().getheader("Strict-Transport-Security"):
+            advice = "Let every proxy set X-Forwarded-Proto, or correct the number."
+            yield WRONG, f"BLOG_PROXIES is {count}, but so many were never seen. {advice}"
+    except (OSError, HTTPException) as error:
+        advice = "Start the blog, or look at its proxy and its name."
+        yield RISKY, f"{url.geturl()} cannot be asked from here ({error}). {advice}"
+    finally:
+        connection.close()
+
+
+def storage() -> Iterator[tuple[str, str]]:
+    """Whether words can be kept, and are kept twice."""
+    folder = Path(current_app.instance_path)
+    trace = folder / LAST_BACKUP
+    if db.engine.dialect.name == "sqlite":
+        folder = Path(str(db.engine.url.database)).parent
+    try:
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+    except (OSError, sa.exc.DBAPIError) as error:
+        reason = getattr(error, "orig", error)
+        advice = "Free some space, or give the blog's user the right."
+        yield WRONG, f"The database or {folder} cannot be written ({reason}). {advice}"
+    if not trace.exists() or time.time() - trace.stat().st_mtime > BACKUP_DAYS * 86_400:
+        yield RISKY, f"No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."

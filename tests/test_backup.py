@@ -1,0 +1,210 @@
+"""Copies of the database, made while people write, and put back."""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import Person, close, missing
+
+import cli
+import database
+from database import db
+
+ROOT = Path(database.__file__).parent
+WRITERS, SECONDS = 8, 3
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def run(words, url, folder, blocks="unlimited"):
+    """Run a command in a process that makes no file longer than so many blocks of 512 bytes."""
+    line = ["sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh", sys.executable, "-m"]
+    environment = os.environ | {
+        "FLASK_APP": f"app:create_app({str(folder)!r})",
+        "BLOG_DATABASE_URL": url,
+        "BLOG_SECRET_KEY": "x",
+    }
+    line += words.split()
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def backup(app):
+    """A function that runs `flask backup`."""
+    return lambda *words: app.test_cli_runner().invoke(cli.backup, [str(word) for word in words])
+
+
+def comments_in(path):
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        return {body for (body,) in connection.execute("SELECT body FROM comments")}
+
+
+@on_sqlite
+def test_a_backup_under_eight_writers_holds_every_comment_from_before(
+    make_app, database_url, tmp_path
+):
+    app = make_app(RATE_LIMITS="off")
+    olga = Person(app, "olga").sign_up()
+    olga.write()
+    sent, results, stop = [], [], threading.Event()
+
+    def write(writer):
+        while not stop.is_set():
+            body = f"Number {len(sent)} of {writer.name}"
+            assert writer.send("/posts/1/comments", body=body).status_code == 303
+            sent.append(body)
+
+    writers = [Person(app, f"writer-{number}").sign_up() for number in range(WRITERS)]
+    threads = [threading.Thread(target=write, args=[writer]) for writer in writers]
+    [thread.start() for thread in threads]
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        before = set(sent)
+        path = tmp_path / f"copy-{len(results)}.db"
+        code = app.test_cli_runner().invoke(cli.backup, [str(path)]).exit_code
+        results.append((code, before - comments_in(path)))
+    stop.set()
+    [thread.join() for thread in threads]
+    assert results == [(0, set())] * len(results)
+    assert len(sent) > len(before) > WRITERS
+
+
+@on_sqlite
+def test_a_backup_is_put_back(app, make_app, ann, bob, backup, tmp_path):
+    post = ann.write()
+    bob.comment(post, "From before")
+    result = backup(tmp_path / "copy.db")
+    assert result.exit_code == 0
+    bob.comment(post, "From after")
+    close(app)
+    for path in re.search("delete (.*) and (.*), and put it", result.output).groups():
+        Path(path).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "copy.db", tmp_path / "blog.db")
+    page = Person(make_app()).get(post).text
+    assert "From before" in page
+    assert "From after" not in page
+
+
+@on_sqlite
+def test_a_backup_says_what_is_not_in_it(backup, tmp_path):
+    result = backup(tmp_path / "copy.db")
+    assert "secret key is not in it" in result.output
+    assert str(tmp_path / "instance" / "secret_key") in result.output
+
+
+@on_sqlite
+def test_a_backup_is_one_file_that_others_cannot_read(backup, tmp_path):
+    (tmp_path / "copies").mkdir()
+    assert backup(tmp_path / "copies" / "copy.db").exit_code == 0
+    (copy,) = (tmp_path / "copies").iterdir()
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+@on_sqlite
+def test_a_backup_holds_nothing_that_was_deleted(app, ann, backup, tmp_path):
+    post = ann.write(body="A text that was regretted.")
+    ann.send(post.rpartition("/")[0] + "/delete")
+    backup(tmp_path / "copy.db")
+    assert b"A text that was regretted" not in (tmp_path / "copy.db").read_bytes()
+
+
+@on_sqlite
+def test_a_backup_never_overwrites(backup, tmp_path):
+    (tmp_path / "copy.db").write_text("precious")
+    result = backup(tmp_path / "copy.db")
+    assert result.exit_code == 1
+    assert "copy.db exists and was left alone. Name a new file." in result.output
+    assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+@on_sqlite
+def test_of_four_backups_to_one_file_one_is_made(app, tmp_path):
+    path = tmp_path / "copy.db"
+    results = []
+
+    def copy():
+        try:
+            with app.app_context():
+                results.append(database.copy_sqlite(db.engine, path))
+        except FileExistsError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=copy) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(type(result).__name__ for result in results) == ["FileExistsError"] * 3 + [
+        "NoneType"
+    ]
+    assert comments_in(path) == set()
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("", "exists and was left alone"),
+        ("missing/copy.db", "was not made: No such file or directory."),
+        ("blog.db/copy.db", "was not made: Not a directory."),
+        ("x" * 300, "was not made: File name too long."),
+    ],
+)
+def test_a_backup_says_what_is_wrong_with_its_target(backup, tmp_path, target, reason):
+    before = sorted(tmp_path.rglob("*"))
+    result = backup(tmp_path / target)
+    assert result.exit_code == 1
+    assert reason in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@on_sqlite
+def test_a_backup_to_a_full_disk_leaves_nothing(app, database_url, tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    result = run(f"flask backup {folder}/copy.db", database_url, tmp_path / "instance", blocks=100)
+    assert result.returncode == 1
+    assert re.fullmatch("Error: .*copy.db was not made: (disk I/O error|.* full).\n", result.stderr)
+    assert list(folder.iterdir()) == []
+
+
+@on_sqlite
+def test_a_damaged_database_gives_no_backup(app, ann, backup, tmp_path):
+    ann.comment(ann.write())
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:
+        connection.execute("DELETE FROM posts")
+    result = backup(tmp_path / "copy.db")
+    assert result.exit_code == 1
+    assert "copy.db was not made: the database is damaged: [('comments', 1, " in result.output
+    assert not (tmp_path / "copy.db").exists()
+
+
+@on_postgresql
+def test_on_postgresql_a_backup_is_a_line_to_paste(backup, app, ann, tmp_path):
+    ann.write(title="From before")
+    result = backup(tmp_path / "my copy")
+    assert result.exit_code == 1
+    line = result.output.splitlines()[-1]
+    shutil.which("pg_restore") or missing("pg_dump", "apt-get install postgresql-client")
+    subprocess.run(line, shell=True, check=True)
+    listed = subprocess.run(["pg_restore", "-f-", tmp_path / "my copy"], capture_output=True)
+    assert b"From before" in listed.stdout
+    assert (tmp_path / "instance" / "last_backup").exists()
+
+
+@on_postgresql
+def test_a_backup_does_not_show_the_servers_password(backup, make_app, database_url, tmp_path):
+    url = database_url.replace("blog@", "blog:hidden-word@")
+    app = make_app(DATABASE_URL=url)
+    output = app.test_cli_runner().invoke(cli.backup, ["copy"]).output
+    assert "pg_dump" in output
+    assert "hidden-word" not in output

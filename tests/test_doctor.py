@@ -1,0 +1,180 @@
+"""What `flask doctor` finds."""
+
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+
+import psycopg
+import pytest
+from conftest import missing
+from test_backup import run
+from werkzeug.serving import make_server
+
+import cli
+
+WELL = {"SIGNUP": "invite", "URL": None, "PROXIES": 0}
+NO_BACKUP = "Risky: No backup was made in 7 days. Run flask backup FILE every day.\n"
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """The file that a backup touches."""
+    (tmp_path / "instance").mkdir()
+    trace = tmp_path / "instance" / "last_backup"
+    trace.touch()
+    return trace
+
+
+@pytest.fixture
+def doctor(make_app, trace, monkeypatch):
+    """A function that runs `flask doctor` on a blog with settings, by default harmless ones."""
+    monkeypatch.delenv("FLASK_DEBUG", raising=False)
+
+    def visit(**settings):
+        return make_app(**WELL | settings).test_cli_runner().invoke(cli.doctor)
+
+    return visit
+
+
+@pytest.fixture
+def behind_https(tmp_path, monkeypatch):
+    """A function that serves a blog behind a proxy that speaks https; its base URL."""
+    shutil.which("openssl") or missing("openssl", "apt-get install openssl")
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+    command += f"-subj /CN=localhost -addext subjectAltName=DNS:localhost -out {certificate}"
+    subprocess.run([*command.split(), "-keyout", key], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    servers = []
+
+    def start(make_app, **forwarded):
+        def proxy(environ, respond):
+            """Pass on what arrives, as if from afar."""
+            return app(environ | {"wsgi.url_scheme": "http"} | forwarded, respond)
+
+        server = make_server("127.0.0.1", 0, proxy, ssl_context=context)
+        url = f"https://localhost:{server.server_port}"
+        app = make_app(**WELL | {"URL": url, "PROXIES": 1})
+        servers.append((server, threading.Thread(target=server.serve_forever)))
+        servers[-1][1].start()
+        return app
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_all_is_well(doctor):
+    result = doctor()
+    assert (result.exit_code, result.output) == (0, "All is well.\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"URL": "http://blog.example"}, "Wrong: BLOG_URL is http"),
+        ({"SIGNUP": "open"}, "Risky: Anybody can sign up"),
+        ({"URL": "https://blog.example"}, "Risky: BLOG_URL is https, but BLOG_PROXIES is 0"),
+        ({"PROXIES": 2}, "Risky: BLOG_PROXIES is 2, but whether they are there is unknown"),
+        (
+            {"URL": "https://localhost:1", "PROXIES": 1},
+            "Risky: https://localhost:1 cannot be asked",
+        ),
+        ({"RATE_LIMITS": "off", "PROXIES": 1}, "Risky: Passwords can be tried without end"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_setting_is_named(doctor, settings, sentence):
+    result = doctor(**settings)
+    assert sentence in result.output
+    assert result.exit_code == sentence.startswith("Wrong")
+    assert "All is well" not in result.output
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"SIGNUP": "open", "MODERATION": "first"},
+        {"SIGNUP": "closed"},
+        {"URL": "http://localhost:8000"},
+        {"RATE_LIMITS": "off"},
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_is_harmless_is_not_named(doctor, settings):
+    assert doctor(**settings).output == "All is well.\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"), [({"URL": "https://blog.example"}, 1), ({"PROXIES": 1}, 1), ({}, 0)]
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_debug_mode_is_wrong_in_public(doctor, monkeypatch, settings, status):
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    result = doctor(**settings)
+    assert result.exit_code == status
+    assert result.output.count("Wrong: Debug mode lets visitors run code") == status
+
+
+@pytest.mark.parametrize("name", ["secret_key", "config.toml"])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_key_that_others_can_read_is_named(doctor, trace, name):
+    path = trace.with_name(name)
+    path.touch(mode=0o644)
+    result = doctor()
+    assert result.exit_code == 1
+    assert result.output == f"Wrong: Others on this machine can read {path}. Run chmod 600 on it.\n"
+    path.chmod(0o600)
+    assert doctor().exit_code == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_proxy_that_does_its_work_is_seen(make_app, behind_https, trace):
+    app = behind_https(make_app, HTTP_X_FORWARDED_PROTO="https", HTTP_X_FORWARDED_FOR="192.0.2.1")
+    assert app.test_cli_runner().invoke(cli.doctor).output == "All is well.\n"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_proxy_that_was_never_seen_is_named(make_app, behind_https, trace):
+    result = behind_https(make_app).test_cli_runner().invoke(cli.doctor)
+    assert result.exit_code == 1
+    assert "Wrong: BLOG_PROXIES is 1, but so many were never seen." in result.output
+
+
+def test_a_week_without_a_backup_is_named(doctor, trace):
+    week = time.time() - 7 * 86_400
+    os.utime(trace, (week, week))
+    result = doctor()
+    assert (result.exit_code, result.output) == (0, NO_BACKUP)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_backup_is_noticed(doctor, make_app, trace, tmp_path):
+    trace.unlink()
+    assert doctor().output == NO_BACKUP
+    make_app().test_cli_runner().invoke(cli.backup, [str(tmp_path / "copy.db")])
+    assert doctor().output == "All is well.\n"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_full_disk_is_named(database_url, trace):
+    result = run("flask doctor", database_url, trace.parent, blocks=1000)
+    assert result.returncode == 1
+    assert "Wrong: The database or" in result.stdout
+    assert "cannot be written ([Errno 27] File too large)" in result.stdout
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_cannot_be_written_is_named(doctor, database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE test SET default_transaction_read_only = on")
+    result = doctor()
+    assert result.exit_code == 1
+    assert "cannot execute UPDATE in a read-only transaction" in result.output
