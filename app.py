@@ -16,15 +16,29 @@ from werkzeug import exceptions
 from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
 
+import archive
 import cli
 import config
 import database
+import owner
 import pictures
 import rendering
 import search
 import security
 from database import db
-from forms import AccountForm, CommentForm, Form, LogInForm, PostForm, SignUpForm, tidy
+from forms import (
+    AccountForm,
+    CommentForm,
+    CurrentPasswordForm,
+    Form,
+    LeaveForm,
+    LogInForm,
+    NewPasswordForm,
+    PasswordForm,
+    PostForm,
+    SignUpForm,
+    tidy,
+)
 from models import (
     COMMENT_EDIT_MINUTES,
     NEVER,
@@ -46,6 +60,10 @@ FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 50_000  # addresses in a file, by the protocol of sitemaps.org
 ARCHIVE_MAX = 5_000  # titles on a page, about 500 kB
 FEEDS = {"xml": "application/atom+xml", "json": "application/feed+json"}
+NO_SIGN_UP = {
+    "closed": "New accounts are not made here at present.",
+    "invite": "A new account needs an invitation that is new, too. Ask the owner for one.",
+}
 TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 
@@ -67,17 +85,19 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     for text_filter in (rendering.markdown, rendering.excerpt, rendering.snippet):
         app.add_template_filter(text_filter)
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
-    for function in (address, post_url):
+    for function in (address, post_url, waiting):
         app.add_template_global(function)
     database.init_app(app)
     security.init_app(app)
     app.register_blueprint(blog)
+    app.register_blueprint(owner.pages)
     app.register_error_handler(exceptions.HTTPException, show_error)
     app.register_error_handler(exceptions.InternalServerError, show_failure)
     app.register_error_handler(ObjectDeletedError, lambda _: show_error(exceptions.NotFound()))
     for kind in (exceptions.SecurityError, exceptions.BadHost):
         app.register_error_handler(kind, lambda error: error)  # without a host, no page has links
-    app.cli.add_command(cli.demo)
+    for command in cli.COMMANDS:
+        app.cli.add_command(command)
     return app
 
 
@@ -89,6 +109,12 @@ def address(**changes: str | None) -> str:
 def post_url(post: Post, anchor: str | None = None) -> str:
     """The post's path."""
     return url_for("blog.show_post", id=post.id, slug=post.slug, _anchor=anchor)
+
+
+def waiting() -> int:
+    """How many comments wait for the owner, for the navigation."""
+    count = Comment.waiting().with_only_columns(sa.func.count(Comment.id)).order_by(None)
+    return db.session.scalar(count) or 0
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -128,6 +154,7 @@ def tags() -> ResponseReturnValue:
 @blog.get("/search")
 def search_posts() -> ResponseReturnValue:
     """The posts that hold every word of a query, newest first."""
+    security.spend({"search by address": security.address()})
     query = " ".join(tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
     asked = search.phrases(query)
     if not asked:
@@ -172,9 +199,10 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    comments = db.session.scalars(Comment.under(post)).all()
+    comments = db.session.scalars(Comment.under(post, current_user)).all()
     # A form would set a cookie, and visitors have none.
-    form = CommentForm() if current_user.is_authenticated and post.is_published else None
+    is_open = post.is_published and not post.comments_closed
+    form = CommentForm() if current_user.is_authenticated and is_open else None
     return render("post.html", post=post, comments=comments, form=form, **post.neighbours())
 
 
@@ -188,7 +216,7 @@ def show_markdown(id: int, slug: str) -> ResponseReturnValue:
 
 
 @blog.get("/archive")
-def archive() -> ResponseReturnValue:
+def show_archive() -> ResponseReturnValue:
     """Every title by year and month; past ARCHIVE_MAX titles, a page for each year."""
     year, zone = request.args.get("year", type=int), current_app.config["ZONE"]
     posts = Post.titles()
@@ -202,6 +230,13 @@ def archive() -> ResponseReturnValue:
     newest, oldest = db.session.execute(ends.where(Post.is_published)).one()
     years = [at.astimezone(zone).year for at in (newest, oldest)]
     return render("archive.html", posts=[], years=years)
+
+
+@blog.get("/privacy")
+def privacy() -> ResponseReturnValue:
+    """What the site stores, read off the tables themselves."""
+    kinds = [mapper.class_ for mapper in database.Base.registry.mappers]
+    return render("privacy.html", kinds=sorted(kinds, key=lambda kind: kind.__name__))
 
 
 @blog.get("/healthz")
@@ -230,8 +265,8 @@ def edit_post(id: int) -> ResponseReturnValue:
     post = editable_post(id)
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
-    before = {"title": post.title, "body": post.body, "publish_at": at}
-    return write(post, PostForm(data=before | {"tags": ", ".join(post.tags)}))
+    before = {name: getattr(post, name) for name in ("title", "body", "comments_closed")}
+    return write(post, PostForm(data=before | {"publish_at": at, "tags": ", ".join(post.tags)}))
 
 
 def write(post: Post, form: PostForm) -> ResponseReturnValue:
@@ -271,10 +306,12 @@ def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
     typed = {"title": form.title.data, "body": form.body.data}
     if not post.id:
         post = sent_before(Post, author_id=post.author_id, **typed) or post
+    if not post.id:
+        security.check_texts(Post)
     elif post.is_published and (post.title, post.body) != tuple(typed.values()):
         post.updated_at = database.now()
     post.title, post.body = typed.values()
-    post.tags = form.tag_names()
+    post.tags, post.comments_closed = form.tag_names(), form.comments_closed.data
     post.published_at = form.published_at(post.published_at, action)
     db.session.add(post)
     db.session.commit()
@@ -335,13 +372,27 @@ def new_comment(id: int) -> ResponseReturnValue:
     query = sa.select(Post).where(Post.id == id, Post.is_published)
     post = db.first_or_404(query.with_for_update(read=True, key_share=True, of=Post))
     form = CommentForm()
+    if post.comments_closed:
+        security.note_refusal("Comments on the post are closed", form.body.data)
+        abort(403, "This post takes no more comments.")
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=post), form.status
     typed = {"post_id": id, "author_id": current_user.id, "body": form.body.data}
-    comment = sent_before(Comment, **typed) or Comment(**typed)
+    comment = sent_before(Comment, **typed)
+    if not comment:
+        security.check_texts(Comment)
+        comment = Comment(**typed, post=post, author=db.session.get(User, current_user.id))
+        take(comment)
+    return redirect(post_url(post, f"comment-{comment.id}"), 303)
+
+
+def take(comment: Comment) -> None:
+    """Save a comment that is new or changed: shown, or waiting for approval."""
+    if comment.must_wait(current_app.config["MODERATION"]):
+        comment.state = "waiting"
+        flash("Your comment waits for approval. Until then nobody else reads it.")
     db.session.add(comment)
     db.session.commit()
-    return redirect(post_url(post, f"comment-{comment.id}"), 303)
 
 
 @blog.route("/comments/<id:id>/edit", methods=["GET", "POST"])
@@ -357,6 +408,20 @@ def edit_comment(id: int) -> ResponseReturnValue:
     form.populate_obj(comment)
     if db.session.is_modified(comment):
         comment.updated_at = database.now()
+        take(comment)
+    return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
+
+
+@blog.post("/comments/<id:id>/approve")
+@login_required
+def approve_comment(id: int) -> ResponseReturnValue:
+    """Show a comment that waits. 403 unless the post or the blog is yours."""
+    comment = locked_comment(id)
+    if not comment.post.is_editable_by(current_user):
+        abort(403)
+    if not Form().validate():
+        abort(400, TOO_OLD)
+    comment.state = "shown"
     db.session.commit()
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
@@ -383,13 +448,23 @@ def locked_comment(id: int) -> Comment:
 
 @blog.route("/signup", methods=["GET", "POST"])
 def sign_up() -> ResponseReturnValue:
-    """Make an account and log in to it."""
+    """Make an account and log in to it. 403 where sign-up is closed, or needs an invitation."""
+    invitation = security.invitation_of(request.args.get("invitation", ""))
+    config = current_app.config
+    rules = {
+        "may": invitation.get("may", config["NEW_ACCOUNTS_MAY"]),
+        "signup": config["SIGNUP"],
+        "invitation": invitation.get("id"),
+    }
+    if not User.may_be_created(rules["signup"], rules["invitation"]):
+        abort(403, NO_SIGN_UP[config["SIGNUP"]])
     form = SignUpForm()
+    form.name = form.username.data or ""
     if form.validate_on_submit():
+        security.spend({"sign-up by address": security.address()})
         password_hash = security.hash_password(form.password.data)
-        may = current_app.config["NEW_ACCOUNTS_MAY"]
         try:
-            return welcome(User.create(form.username.data, password_hash, may), keep=False)
+            return welcome(User.create(form.username.data, password_hash, **rules), keep=False)
         except sa.exc.IntegrityError:
             db.session.rollback()
             form.username.errors = ["This name is taken. Choose another."]
@@ -401,11 +476,40 @@ def log_in() -> ResponseReturnValue:
     """Log in, then go back to where it was asked for."""
     form = LogInForm()
     if form.validate_on_submit():
-        user = db.session.scalar(User.named(form.username.data))
+        name, address = form.username.data.lower(), security.address()
+        tries = {
+            "log-in by name and address": f"{name} {address}",
+            "log-in by name": name,
+            "log-in by address": address,
+        }
+        security.spend(tries)
+        user = db.session.scalar(User.named(name))
         if security.is_password_of(user, form.password.data) and user:
-            return welcome(user, keep=form.remember.data)
+            security.give_back(tries)
+            if not user.banned_at:
+                return welcome(user, keep=form.remember.data)
+            db.session.commit()
         form.form_errors.append("This username and password do not belong together.")
     return render("log_in.html", form=form), form.status
+
+
+@blog.route("/password/<token>", methods=["GET", "POST"])
+def reset_password(token: str) -> ResponseReturnValue:
+    """Set a new password through a link of the owner's, once. 404 if it is over."""
+    user = security.user_of_reset(token)
+    if not user:
+        abort(404, "This link has been used, or its time is over. Ask the owner for another.")
+    form = PasswordForm()
+    form.name = user.username
+    if not form.validate_on_submit():
+        return render("password.html", form=form), form.status
+    password_hash = security.hash_password(form.password.data)
+    if security.user_of_reset(token) != user:
+        abort(404)
+    user.change_password(password_hash)
+    db.session.commit()
+    flash("Your password is changed. Log in with the new one.")
+    return redirect(url_for("blog.log_in"), 303)
 
 
 def welcome(user: User, keep: bool) -> ResponseReturnValue:
@@ -449,6 +553,71 @@ def account() -> ResponseReturnValue:
     return render("account.html", form=form, pictures=Picture.unused_by(current_user)), form.status
 
 
+@blog.route("/account/password", methods=["GET", "POST"])
+@login_required
+def change_password() -> ResponseReturnValue:
+    """Set a new password, which logs out every other browser."""
+    form = NewPasswordForm()
+    form.name = current_user.username
+    if form.validate_on_submit() and is_current_password(form):
+        password_hash = security.hash_password(form.password.data)
+        current_user.change_password(password_hash, keep=current_user.session_id)
+        db.session.commit()
+        flash("Your password is changed, and every other browser logged out.")
+        return redirect(url_for("blog.account"), 303)
+    return render("password.html", form=form), form.status
+
+
+def is_current_password(form: CurrentPasswordForm) -> bool:
+    """Whether it is typed in the form, which says so if not."""
+    tries = {"log-in by name": current_user.username.lower()}
+    security.spend(tries)
+    is_right = security.is_password_of(current_user, form.current.data)
+    if is_right:
+        security.give_back(tries)
+    else:
+        form.current.errors = ["This is not your password."]
+    return is_right
+
+
+@blog.get("/account/export")
+@login_required
+def export() -> ResponseReturnValue:
+    """One's own data in a zip: the account, posts, comments, pictures."""
+    file = BytesIO()
+    archive.export(file, current_user)
+    headers = {"Content-Disposition": f'attachment; filename="{current_user.username}.zip"'}
+    return Response(file.getvalue(), mimetype="application/zip", headers=headers)
+
+
+@blog.post("/account/sessions")
+@login_required
+def log_out_everywhere() -> ResponseReturnValue:
+    """End every session of the account, this one too."""
+    if not Form().validate():
+        abort(400, TOO_OLD)
+    current_user.end_sessions()
+    security.log_out()
+    db.session.commit()
+    return redirect(url_for("blog.home"), 303)
+
+
+@blog.route("/account/delete", methods=["GET", "POST"])
+@login_required
+def delete_account() -> ResponseReturnValue:
+    """Ask, then delete the account and its posts; the comments go too, or stay without a name."""
+    form = LeaveForm()
+    if form.validate_on_submit() and is_current_password(form):
+        if current_user.is_needed:
+            abort(403, "You are the only owner. Make somebody else an owner first.")
+        current_user.leave(with_comments=form.comments.data)
+        security.log_out()
+        db.session.commit()
+        flash("Your account is deleted.")
+        return redirect(url_for("blog.home"), 303)
+    return render("delete_account.html", form=form), form.status
+
+
 @blog.post("/account/pictures")
 @login_required
 def delete_picture() -> ResponseReturnValue:
@@ -470,7 +639,7 @@ def delete_picture() -> ResponseReturnValue:
 def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
-    comments = Comment.under(post).order_by(None).order_by(Comment.id.desc())
+    comments = Comment.under(post, Visitor()).order_by(None).order_by(Comment.id.desc())
     return show_feed("xml", comments, f"Comments on {post.title}", post_url(post), post=post)
 
 
@@ -526,6 +695,8 @@ def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseRetur
     # A form that could not be read raises again; one that was read is remembered here.
     sent = vars(request).get("form", {})
     typed = {name: text for name, text in sent.items() if not re.match("csrf|passw|conf", name)}
+    if error.code == exceptions.TooManyRequests.code:
+        security.note_refusal("Too often", " ".join(typed.values()) or request.full_path)
     response = current_app.make_response(error)
     response.set_data(render("error.html", error=error, typed=typed, **context))
     return response

@@ -2,21 +2,28 @@
 
 import random
 import secrets
+import shlex
+import sqlite3
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import sqlalchemy as sa
+from flask import current_app, url_for
 from flask.cli import with_appcontext
 
-from database import Base, db, now
+import archive
+from database import Base, copy_sqlite, db, now
+from doctor import LAST_BACKUP, doctor
 from models import Comment, Post, User
-from security import hash_password
+from security import INVITATION_DAYS, hash_password, invitation_token, reset_token
 
 SAMPLE = Path(__file__).parent / "demo.toml"
+LOCAL_URL = "http://127.0.0.1:8000/"  # where `make run` serves
 CHUNK = 1000  # rows in one INSERT
 
 
@@ -83,3 +90,103 @@ def insert(model: type[Base], count: int, row: Callable[[int], dict[str, Any]]) 
         for start in bar:
             rows = [row(number) for number in range(start, min(start + CHUNK, count))]
             db.session.execute(sa.insert(model), rows)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+def backup(file: Path) -> None:
+    """Copy the database to a new FILE, while the blog runs."""
+    url, instance = db.engine.url, Path(current_app.instance_path)
+    trace = instance / LAST_BACKUP
+    if db.engine.dialect.name == "postgresql":
+        source = url.set(drivername="postgresql", password=None).render_as_string()
+        line = shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
+        raise click.ClickException(
+            "PostgreSQL has a program for that, which asks for the password or takes it from "
+            f"~/.pgpass:\n{line} && touch {shlex.quote(str(trace))}"
+        )
+    try:
+        copy_sqlite(db.engine, file)
+    except FileExistsError as error:
+        raise click.ClickException(f"{file} exists and was left alone. Name a new file.") from error
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"{file} was not made: {reason}.") from error
+    with suppress(OSError):  # a full disk here spoils no copy elsewhere
+        trace.touch()
+    click.echo(
+        f"{file} is a checked copy of the database. To restore it, stop the blog, delete "
+        f"{url.database}-wal and {url.database}-shm, and put it in the place of {url.database}.\n"
+        f"The secret key is not in it: keep a copy of {instance / 'secret_key'} too."
+    )
+
+
+@click.command("reset-link")
+@click.argument("name")
+@with_appcontext
+def reset_link(name: str) -> None:
+    """Print a link by which the person of that NAME can set a new password, once."""
+    user = db.session.scalar(User.named(name))
+    if not user:
+        raise click.ClickException(f"There is no account called {name}.")
+    click.echo(public_url("blog.reset_password", token=reset_token(user)))
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1, 365), default=INVITATION_DAYS, help="Until it ends.")
+@click.option("--may", type=click.Choice(["post", "comment"]), help="What the new account may do.")
+@with_appcontext
+def invite(days: int, may: str | None) -> None:
+    """Print a link by which one person can sign up."""
+    if current_app.config["SIGNUP"] == "closed":
+        raise click.ClickException("Sign-up is closed, for the invited too: BLOG_SIGNUP=invite.")
+    token = invitation_token(may or current_app.config["NEW_ACCOUNTS_MAY"], days)
+    click.echo(public_url("blog.sign_up", invitation=token))
+
+
+def public_url(endpoint: str, **values: str) -> str:
+    """The whole address of a page, as far as the settings tell it."""
+    with current_app.test_request_context(base_url=current_app.config["URL"] or LOCAL_URL):
+        return url_for(endpoint, **values, _external=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@with_appcontext
+def export(file: Path) -> None:
+    """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
+    try:
+        with file.open("xb") as target:
+            archive.export(target, track=progress)
+    except FileExistsError as error:
+        raise click.ClickException(f"{file} exists and was left alone. Name a new file.") from error
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise click.ClickException(f"{file} was not made: {error.strerror}.") from error
+    click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.option("--author", default="", help="Whose posts are those that name no author.")
+@with_appcontext
+def import_(file: Path, author: str) -> None:
+    """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will."""
+    try:
+        summary = archive.load(file, current_app.config["ZONE"], author, progress)
+        db.session.commit()
+    except (ValueError, OSError, sa.exc.DBAPIError) as error:
+        db.session.rollback()
+        raise click.ClickException(f"Nothing was imported: {error}") from error
+    for sentence in summary.sentences():
+        click.echo(sentence)
+
+
+def progress(things: Iterable[Any], label: str, length: int) -> Iterable[Any]:
+    """The same things, behind a progress bar."""
+    with click.progressbar(things, length, label=label) as bar:
+        yield from bar
+
+
+COMMANDS = [demo, backup, doctor, reset_link, invite, export, import_]

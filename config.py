@@ -28,6 +28,9 @@ SECRET_KEY = None  # signs the session cookies; made once and kept in instance/s
 URL = None  # the blog's public address; where it is set, requests for other hosts are refused
 PROXIES = 0  # reverse proxies in front whose X-Forwarded-… headers are believed
 NEW_ACCOUNTS_MAY = "post"  # or "comment"
+SIGNUP = "open"  # or "invite", or "closed"; the first account can always be made
+MODERATION = "none"  # or "first": until one comment of an account is approved; or "all" comments
+RATE_LIMITS = "on"  # or "off" on a trusted network or for a load test
 MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 600 kB as a form
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
 PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
@@ -43,6 +46,12 @@ SQLALCHEMY_ENGINE_OPTIONS = {
     "pool_size": 16,  # one for each thread of the server
     "pool_timeout": 5,  # seconds until a crowded site answers 503
 }
+CHOICES = {
+    "NEW_ACCOUNTS_MAY": "post comment",
+    "SIGNUP": "open invite closed",
+    "MODERATION": "none first all",
+    "RATE_LIMITS": "on off",
+}
 
 
 def load(app: Flask, settings: dict[str, Any]) -> None:
@@ -57,8 +66,9 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
         raise ValueError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
     if type(config["PROXIES"]) is not int or config["PROXIES"] < 0:
         raise ValueError("BLOG_PROXIES is the number of reverse proxies, for instance 1.")
-    if config["NEW_ACCOUNTS_MAY"] not in ("post", "comment"):
-        raise ValueError("BLOG_NEW_ACCOUNTS_MAY is either post or comment.")
+    for name, choices in CHOICES.items():
+        if config[name] not in choices.split():
+            raise ValueError(f"BLOG_{name} is one of these words: {choices}.")
     if config["URL"] and not re.match("https?://[^/]", config["URL"]):
         raise ValueError("BLOG_URL is a whole address, for instance https://blog.example/.")
     config["ZONE"] = ZoneInfo(config["TIMEZONE"])

@@ -32,6 +32,7 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 import rendering
 from database import db, now
 from models import DISPLAY_NAME_MAX, EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
+from security import note_refusal
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
@@ -135,6 +136,22 @@ class Form(FlaskForm):
         return 400 if "csrf_token" in self.errors else 422
 
 
+class HumanForm(Form):
+    """A form with a field that only machines see and fill in."""
+
+    website = HiddenField()
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        """Refuse what machines send, with a sentence for the person who did it after all."""
+        if self.website.data:
+            self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
+            text = self.data.get("body") or self.data.get("username")
+            note_refusal("The field that nobody sees was filled in", str(text))
+            self.website.data = self.website.raw_data = None
+            return False
+        return super().validate(extra_validators)
+
+
 class LogInForm(Form):
     """Username and password of an account."""
 
@@ -143,7 +160,24 @@ class LogInForm(Form):
     remember = BooleanField("Keep me signed in for 30 days")
 
 
-class SignUpForm(Form):
+class PasswordForm(Form):
+    """A new password for the account whose username is `name`."""
+
+    name = ""
+    password = SecretField(
+        "Password", [InputRequired("Choose a password."), length(PASSWORD_MIN, PASSWORD_MAX)]
+    )
+    confirm = SecretField("Password again", [EqualTo("password", "The two passwords differ.")])
+
+    def validate_password(self, field: Field) -> None:
+        """Refuse what a guesser tries first."""
+        if field.data.lower() == self.name.lower():
+            raise ValidationError("The password must differ from the username.")
+        if field.data.lower() in COMMON_PASSWORDS:
+            raise ValidationError("Many people use this password. Choose another.")
+
+
+class SignUpForm(HumanForm, PasswordForm):
     """What a new account needs. Whether the name is free, the database decides."""
 
     username = LineField(
@@ -154,22 +188,11 @@ class SignUpForm(Form):
             Regexp("^[A-Za-z0-9_-]+$", message="Use only letters a to z, digits, _ and -."),
         ],
     )
-    password = SecretField(
-        "Password", [InputRequired("Choose a password."), length(PASSWORD_MIN, PASSWORD_MAX)]
-    )
-    confirm = SecretField("Password again", [EqualTo("password", "The two passwords differ.")])
 
     def validate_username(self, field: Field) -> None:
         """Refuse names that mislead."""
         if field.data.lower() in RESERVED:
             raise ValidationError("This name is reserved. Choose another.")
-
-    def validate_password(self, field: Field) -> None:
-        """Refuse what a guesser tries first."""
-        if field.data.lower() == self.username.data.lower():
-            raise ValidationError("The password must differ from the username.")
-        if field.data.lower() in COMMON_PASSWORDS:
-            raise ValidationError("Many people use this password. Choose another.")
 
 
 class AccountForm(Form):
@@ -195,6 +218,7 @@ class PostForm(Form):
     body = TextField("Text", [DataRequired("Write something."), length(1, POST_MAX)])
     tags = LineField("Tags", [Optional()])
     publish_at = DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
+    comments_closed = BooleanField("No new comments")
     version = HiddenField()  # of the post that is edited
     picture = FileField("Picture")  # the file itself is in `request.files`
     description = LineField("What it shows", [length(0, DESCRIPTION_MAX)])
@@ -249,7 +273,23 @@ class PostForm(Form):
         return min(before, now())
 
 
-class CommentForm(Form):
+class CommentForm(HumanForm):
     """The text of a comment."""
 
     body = TextField("Your comment", [DataRequired("Write something."), length(1, COMMENT_MAX)])
+
+
+class CurrentPasswordForm(Form):
+    """The password that the account has now."""
+
+    current = SecretField("Current password", [InputRequired("Enter your current password.")])
+
+
+class NewPasswordForm(CurrentPasswordForm, PasswordForm):
+    """A new password instead of the current one."""
+
+
+class LeaveForm(CurrentPasswordForm):
+    """The end of an account."""
+
+    comments = BooleanField("Delete my comments too; otherwise they stay without my name")

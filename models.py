@@ -40,6 +40,9 @@ KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
 Text = TypeVar("Text", "Post", "Comment")
 Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
 PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its name
+LINKS_MAX = 2  # in a comment that need not wait where others do
+WAITING = sa.text("state = 'waiting'")  # as the index has it
+REFUSAL_DAYS = 30
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -61,8 +64,11 @@ class User(Base):
     display_name: Mapped[str] = mapped_column(sa.String(DISPLAY_NAME_MAX), default="")
     about: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
+    banned_at: Mapped[datetime | None]
+    invitation: Mapped[str | None]  # the mark of the one that made the account
     __table_args__ = (
         sa.Index("uq_users_username", sa.func.lower(username), unique=True),
+        sa.Index("uq_users_invitation", "invitation", unique=True),
         sa.CheckConstraint("role IN ('owner', 'author', 'member')", name="role"),
         KEEP_IDS,
     )
@@ -101,18 +107,88 @@ class User(Base):
         return sa.select(cls).where(sa.func.lower(cls.username) == username.lower())
 
     @classmethod
-    def create(cls, username: str, password_hash: str, may: str) -> "User":
+    def create(
+        cls,
+        username: str,
+        password_hash: str,
+        may: str,
+        signup: str = "open",
+        invitation: str | None = None,
+    ) -> "User":
         """Add an account, the first as owner; `may` is "post" or "comment".
 
-        IntegrityError when the name is taken.
+        IntegrityError when the name is taken or the invitation used, PermissionError when sign-up
+        is not "open" and there is no invitation to it, or "closed".
         """
         wait_in_line(db.session.connection())
+        if not cls.may_be_created(signup, invitation):
+            raise PermissionError
         is_first = not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
         role = "owner" if is_first else {"post": "author", "comment": "member"}[may]
-        user = cls(username=username, password_hash=password_hash, role=role)
+        user = cls(username=username, password_hash=password_hash, role=role, invitation=invitation)
         db.session.add(user)
         db.session.flush()
         return user
+
+    @classmethod
+    def may_be_created(cls, signup: str, invitation: str | None) -> bool:
+        """Whether an account may be made; the first always, others as BLOG_SIGNUP says."""
+        if signup == "open" or (signup == "invite" and invitation):
+            return True
+        return not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
+
+    def change_password(self, password_hash: str, keep: str = "") -> None:
+        """Set another password, and end every session but the one to keep, by its id."""
+        self.password_hash = password_hash
+        self.end_sessions(keep)
+
+    def end_sessions(self, keep: str = "") -> None:
+        """Log out every browser but the one whose session is to be kept."""
+        is_other = (Session.user_id == self.id) & (Session.id != keep)
+        db.session.execute(sa.delete(Session).where(is_other))
+
+    def leave(self, with_comments: bool) -> None:
+        """Delete the account with its posts; comments that stay keep a row without a name."""
+        self.remove_texts(with_comments)
+        if with_comments:
+            db.session.delete(self)
+            return
+        self.end_sessions()
+        self.username, self.display_name, self.about = f"deleted-{self.id}", "deleted account", ""
+        self.role, self.password_hash, self.banned_at = "member", "!", now()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether nobody else owns the site; others cannot cease to own it until the commit."""
+        wait_in_line(db.session.connection())
+        others = sa.select(User.id).where(User.role == "owner", User.id != self.id)
+        return self.is_owner and not db.session.scalar(others.where(User.banned_at.is_(None)))
+
+    def ban(self) -> None:
+        """Put the account out, and hide what it wrote; `unban` brings it back."""
+        self.banned_at = now()
+        self.end_sessions()
+        self._move(Post.published_at < NEVER, withheld_at=Post.published_at, published_at=NEVER)
+        self._move(Comment.state == "shown", state="banned")
+
+    def unban(self) -> None:
+        """Let the account in again, with all that it wrote."""
+        self.banned_at = None
+        self._move(
+            Post.withheld_at.is_not(None), published_at=Post.withheld_at, withheld_at=sa.null()
+        )
+        self._move(Comment.state == "banned", state="shown")
+
+    def _move(self, found: sa.ColumnElement[bool], **values: Any) -> None:
+        """Change those of the user's texts, without reading them."""
+        kind = Comment if "state" in values else Post
+        db.session.execute(sa.update(kind).where(kind.author_id == self.id, found).values(values))
+
+    def remove_texts(self, with_comments: bool = True) -> None:
+        """Delete all that the user wrote or drew, or leave the comments on others' posts."""
+        kinds: list[type[Post | Picture | Comment]] = [Post, Picture]
+        for kind in [*kinds, Comment] if with_comments else kinds:
+            db.session.execute(sa.delete(kind).where(kind.author_id == self.id))
 
 
 class Session(Base):
@@ -127,7 +203,8 @@ class Session(Base):
     @classmethod
     def user_of(cls, session_id: str) -> sa.Select[User]:
         """`Select` of the User of a session that has not ended."""
-        return sa.select(User).join(cls).where(cls.id == session_id, cls.ends_at > now())
+        query = sa.select(User).join(cls).where(cls.id == session_id, cls.ends_at > now())
+        return query.where(User.banned_at.is_(None))
 
 
 class Comment(Base):
@@ -140,24 +217,50 @@ class Comment(Base):
     body: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(default="shown", server_default="shown")  # waiting, banned
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     post: Mapped["Post"] = relationship()
     __table_args__ = (
-        sa.Index("ix_comments_post_id", "post_id", "id"),
+        sa.Index("ix_comments_post_id", "post_id", "state", "id"),
+        sa.Index("ix_comments_waiting", "id", sqlite_where=WAITING, postgresql_where=WAITING),
         sa.Index("ix_comments_author_id", "author_id", "created_at"),
         KEEP_IDS,
     )
 
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Comment"]:
-        """`Select` of the Comments whose Posts the user may read, with these."""
-        post_ids = Post.visible_to(user).with_only_columns(Post.id)
-        return sa.select(cls).where(cls.post_id.in_(post_ids)).options(joinedload(cls.post))
+        """`Select` of the Comments that the user may read, oldest first.
+
+        Those that wait are there for who wrote them and for who may approve them.
+        """
+        theirs = (cls.author_id == user.id) | (Post.author_id == user.id) | user.is_owner
+        query = sa.select(cls).join(cls.post).where(Post.may_be_read_by(user)).order_by(cls.id)
+        return query.where((cls.state == "shown") | (cls.state == "waiting") & theirs)
 
     @classmethod
-    def under(cls, post: "Post") -> sa.Select["Comment"]:
-        """`Select` of the post's Comments, oldest first."""
-        return sa.select(cls).where(cls.post_id == post.id).order_by(cls.id)
+    def under(cls, post: "Post", user: User | Visitor) -> sa.Select["Comment"]:
+        """`Select` of the post's Comments that the user may read, oldest first."""
+        return cls.visible_to(user).where(cls.post_id == post.id)
+
+    @classmethod
+    def waiting(cls) -> sa.Select["Comment"]:
+        """`Select` of the Comments that wait for approval, oldest first, with their Posts."""
+        query = sa.select(cls).join(cls.author).where(WAITING, User.banned_at.is_(None))
+        return query.order_by(cls.id).options(joinedload(cls.post))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for approval."""
+        return self.state == "waiting"
+
+    def must_wait(self, moderation: str) -> bool:
+        """Whether it is shown only once approved; `moderation` is "none", "first" or "all"."""
+        if moderation == "none" or self.post.is_editable_by(self.author):
+            return False
+        if rendering.markdown(self.body, small=True).count("<a ") > LINKS_MAX:
+            return True
+        shown = sa.exists().where(Comment.author_id == self.author_id, Comment.state == "shown")
+        return moderation == "all" or not db.session.scalar(sa.select(shown))
 
     @property
     def changed_at(self) -> datetime:
@@ -217,12 +320,16 @@ class Post(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     published_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
+    withheld_at: Mapped[datetime | None]  # when it was published, while its author is banned
+    comments_closed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     has_pictures: Mapped[bool] = mapped_column(
         sa.Computed("body LIKE '%/pictures/%'", persisted=True), index=True, deferred=True
     )
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     comment_count: Mapped[int] = column_property(
-        sa.select(sa.func.count(Comment.id)).where(Comment.post_id == id).scalar_subquery(),
+        sa.select(sa.func.count(Comment.id))
+        .where(Comment.post_id == id, Comment.state == "shown")
+        .scalar_subquery(),
         deferred=True,
     )
     # The orders of the lists, so that no list is sorted when it is read.
@@ -303,9 +410,12 @@ class Post(Base):
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Post"]:
         """`Select` of the Posts that the user may read: published and own ones, the owner all."""
-        if user.is_owner:
-            return sa.select(cls)
-        return sa.select(cls).where(cls.is_published | (cls.author_id == user.id))
+        return sa.select(cls).where(cls.may_be_read_by(user))
+
+    @classmethod
+    def may_be_read_by(cls, user: User | Visitor) -> sa.ColumnElement[bool]:
+        """The condition of `visible_to`."""
+        return cls.is_published | (cls.author_id == user.id) | user.is_owner
 
     def neighbours(self) -> dict[str, "Post"]:
         """The published posts before and after this one, as "older" and "newer"."""
@@ -348,6 +458,26 @@ class Picture(Base):
         used = {name for text in texts for name in re.findall(PICTURE, text)}
         own = sa.select(cls).where(cls.author_id == user.id).order_by(cls.created_at)
         return [picture for picture in db.session.scalars(own) if picture.name not in used]
+
+
+class Attempt(Base):
+    """How often something was tried that is limited; forgotten when its time is over."""
+
+    __tablename__ = "attempts"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]
+    ends_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Refusal(Base):
+    """What somebody sent and the blog did not take, and why; kept for 30 days."""
+
+    __tablename__ = "refusals"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    reason: Mapped[str]
+    username: Mapped[str]
+    text: Mapped[str]
 
 
 class Page(NamedTuple):

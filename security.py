@@ -1,22 +1,26 @@
 """What keeps the blog safe: headers, bounded requests, hashing in turn, and sessions."""
 
+import hashlib
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from threading import BoundedSemaphore
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from flask import Flask, Response, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import LoginManager, current_user, login_user, logout_user
-from werkzeug.exceptions import ServiceUnavailable
+from itsdangerous import BadData, URLSafeSerializer
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from database import db, now
-from models import Session, User, Visitor
+from database import counting, db, now, wait_in_line
+from models import REFUSAL_DAYS, Attempt, Comment, Post, Refusal, Session, User, Visitor
 
 FIELDS_MAX = 50  # in one form; ours have at most seven
 HASHES_MAX = 2  # at a time, each with a core and 32 MiB
@@ -25,6 +29,19 @@ WAIT_MAX = 5  # seconds in the queue
 UPLOADS = {"blog.new_post", "blog.edit_post"}  # whose forms may carry a picture
 UPLOAD_MAX = 16 * 1024 * 1024  # bytes of these; a picture that is too large is refused in the form
 SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
+REFUSED_TEXT_MAX = 300  # characters; enough to see what it was
+REFUSALS_MAX = 1000  # that are kept; a flood must not fill the disk
+INVITATION_DAYS, RESET_HOURS = 7, 1  # until a link ends
+# What may be tried how often, in how many minutes. A limit by the address alone leaves out the
+# loopback: it is the developer, or a proxy that was not declared, and then it would be everybody.
+LIMITS = {
+    "log-in by name and address": (10, 15),  # a person mistypes a few times
+    "log-in by name": (30, 15),  # from anywhere: a password of 8 characters lasts for ages
+    "log-in by address": (50, 60),  # a household or school has many names
+    "sign-up by address": (5, 60),  # a family at a table
+    "search by address": (60, 1),  # faster than anybody reads
+}
+TEXT_LIMITS = {Post: (20, 60), Comment: (20, 10)}  # of an account; a lively talk, not a flood
 HEADERS = {
     # There are no scripts to connect anywhere: connect-src lets checkers fetch robots.txt.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' https:; "
@@ -139,3 +156,124 @@ def log_out() -> None:
     db.session.execute(sa.delete(Session).where(ended))
     logout_user()
     session.clear()
+
+
+def sign(purpose: str, time: timedelta, **claims: str | int) -> str:
+    """A text for a link that holds the claims until the time is over."""
+    ends_at = (now() + time).timestamp()
+    key = current_app.secret_key
+    return str(URLSafeSerializer(str(key), purpose).dumps(claims | {"ends_at": ends_at}))
+
+
+def claims_of(purpose: str, token: str) -> dict[str, Any]:
+    """What was signed for that purpose; nothing if the token is forged or over."""
+    with suppress(BadData):
+        claims = URLSafeSerializer(str(current_app.secret_key), purpose).loads(token)
+        if claims["ends_at"] > now().timestamp():
+            return dict(claims)
+    return {}
+
+
+def invitation_token(may: str, days: int = INVITATION_DAYS) -> str:
+    """For a link by which one account can be made; `may` is "post" or "comment"."""
+    return sign("invitation", timedelta(days=days), id=secrets.token_urlsafe(9), may=may)
+
+
+def invitation_of(token: str) -> dict[str, Any]:
+    """What the invitation of that token says; nothing if it is forged, over or used."""
+    claims = claims_of("invitation", token)
+    used = sa.select(User.id).where(User.invitation == claims.get("id", ""))
+    return {} if db.session.scalar(used) else claims
+
+
+def reset_token(user: User) -> str:
+    """For a link by which the user sets a new password, once."""
+    return sign("reset", timedelta(hours=RESET_HOURS), user=user.id, mark=_mark(user.password_hash))
+
+
+def user_of_reset(token: str) -> User | None:
+    """The user whom the token lets set a new password, who has not yet; or None."""
+    user = db.session.get(User, claims_of("reset", token).get("user", 0))
+    is_unused = user and claims_of("reset", token)["mark"] == _mark(user.password_hash)
+    return user if is_unused else None
+
+
+def _mark(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def address() -> str:
+    """Where the request comes from: an IPv4 address, or the network of an IPv6 one; "" for here."""
+    with suppress(ValueError):
+        ip = ip_address(request.remote_addr or "::1")
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return "" if ip.is_loopback else str(ip_network((ip, 64 if ip.version == 6 else 32), False))
+    return str(request.remote_addr)
+
+
+def spend(tries: dict[str, str]) -> None:
+    """Count one try for each of these LIMITS, by who tries; an empty one does not count.
+
+    429 past a limit. Changes of the session that were not committed are lost.
+    """
+    if current_app.config["RATE_LIMITS"] == "off":
+        return
+    with counting() as connection:
+        wait_in_line(connection)
+        connection.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
+        for limit, who in tries.items():
+            if who:
+                _count(connection, limit, who)
+
+
+def give_back(tries: dict[str, str]) -> None:
+    """Take back what `spend` counted: this try was none that is limited."""
+    keys = [_key(limit, who) for limit, who in tries.items()]
+    update = sa.update(Attempt).where(Attempt.key.in_(keys))
+    db.session.execute(update.values(count=Attempt.count - 1))
+
+
+def _key(limit: str, who: str) -> str:
+    return f"{limit} {_mark(who)}"  # whoever reads the table learns no names or addresses
+
+
+def _count(connection: sa.Connection, limit: str, who: str) -> None:
+    most, minutes = LIMITS[limit]
+    update = sa.update(Attempt).where(Attempt.key == _key(limit, who))
+    update = update.values(count=Attempt.count + 1)
+    row = connection.execute(update.returning(Attempt.count, Attempt.ends_at)).first()
+    if not row:
+        ends_at = now() + timedelta(minutes=minutes)
+        values = {"key": _key(limit, who), "count": 1, "ends_at": ends_at}
+        connection.execute(sa.insert(Attempt).values(values))
+        return
+    count, ends_at = row
+    if count > most:
+        _too_many(ends_at - now())
+
+
+def _too_many(time: timedelta) -> NoReturn:
+    minutes = -(-time // timedelta(minutes=1))
+    sentence = f"That is too often. Nothing was saved; try again in {minutes} min."
+    raise TooManyRequests(sentence, retry_after=int(time.total_seconds()) + 1)
+
+
+def check_texts(kind: type[Post] | type[Comment]) -> None:
+    """429 if the user has sent too many of that kind lately."""
+    most, minutes = TEXT_LIMITS[kind]
+    time = timedelta(minutes=minutes)
+    sent = sa.select(sa.func.count(kind.id)).where(kind.author_id == current_user.id)
+    count = db.session.scalar(sent.where(kind.created_at > now() - time)) or 0
+    if count >= most and current_app.config["RATE_LIMITS"] == "on":
+        _too_many(time)
+
+
+def note_refusal(reason: str, text: str) -> None:
+    """Write down for the owner what was not taken, and why; the oldest are forgotten."""
+    username = getattr(current_user, "username", "")
+    with counting() as connection:
+        last = sa.select(sa.func.max(Refusal.id)).scalar_subquery()
+        is_old = Refusal.created_at < now() - timedelta(days=REFUSAL_DAYS)
+        connection.execute(sa.delete(Refusal).where(is_old | (Refusal.id <= last - REFUSALS_MAX)))
+        values = {"reason": reason, "username": username, "text": text[:REFUSED_TEXT_MAX]}
+        connection.execute(sa.insert(Refusal).values(values))

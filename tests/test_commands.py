@@ -4,7 +4,7 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from conftest import Person
+from conftest import PASSWORD, Person
 
 from database import db
 from models import Comment, Post, User
@@ -75,3 +75,63 @@ def test_demo_says_what_is_wrong_with_its_options(app, options, message):
     assert result.exit_code == 2
     assert message in result.output
     assert number_of(app, User) == 0
+
+
+def test_a_reset_link_is_printed_for_the_owner(app, make_app, owner):
+    result = app.test_cli_runner().invoke(args=["reset-link", "OLGA"])
+    base, _, token = result.output.strip().partition("/password/")
+    assert base == "http://127.0.0.1:8000"
+    assert owner.get(f"/password/{token}").status_code == 200
+    public = (
+        make_app(URL="https://blog.example/").test_cli_runner().invoke(args=["reset-link", "olga"])
+    )
+    assert public.output.startswith("https://blog.example/password/")
+    nobody = app.test_cli_runner().invoke(args=["reset-link", "x"])
+    assert "There is no account called x." in nobody.output
+    assert nobody.exit_code == 1
+
+
+@pytest.mark.parametrize(("may", "status"), [("post", 200), ("comment", 403)])
+def test_an_invitation_is_printed(make_app, may, status):
+    app = make_app(SIGNUP="invite")
+    Person(app, "olga").sign_up()
+    result = app.test_cli_runner().invoke(args=["invite", "--days", "2", "--may", may])
+    ann = Person(app, "ann")
+    path = result.output.strip().partition(":8000")[2]
+    fields = {"username": "ann", "password": PASSWORD, "confirm": PASSWORD}
+    answer = ann.client.post(path, data=fields | {"csrf_token": ann.token()})
+    assert answer.status_code == 303
+    assert ann.get("/posts/new").status_code == status
+
+
+def test_nobody_is_invited_to_a_closed_blog(make_app):
+    result = make_app(SIGNUP="closed").test_cli_runner().invoke(args=["invite"])
+    assert result.exit_code == 1
+    assert "Sign-up is closed" in result.output
+
+
+def test_a_blog_is_exported_and_imported(app, ann, tmp_path):
+    ann.comment(ann.write("First", tags="kafka"))
+    file = str(tmp_path / "blog.zip")
+    assert "Keep it to yourself" in run(app, "export", file).output.replace("keep", "Keep")
+    again = run(app, "export", file)
+    assert again.exit_code == 1
+    assert "exists and was left alone" in again.output
+    result = run(app, "import", file)
+    assert result.exit_code == 0, result.output
+    with app.app_context():
+        assert db.session.scalar(sa.select(sa.func.count(Post.id))) == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"PK\x03\x04 cut", b"Some text.", b"<rss><!DOCTYPE x>"])
+def test_what_cannot_be_imported_changes_nothing(app, ann, tmp_path, text):
+    (tmp_path / "file").write_bytes(text)
+    result = run(app, "import", str(tmp_path / "file"))
+    assert result.exit_code == 1
+    assert "Nothing was imported" in result.output
+
+
+def test_an_export_to_nowhere_says_so(app, tmp_path):
+    result = run(app, "export", str(tmp_path / "none" / "blog.zip"))
+    assert result.exit_code == 1
+    assert "was not made" in result.output

@@ -65,9 +65,10 @@ def test_six_processes_start_at_once_on_an_empty_database(request, tmp_path, kin
         db.engine.dispose()
 
 
-def test_all_comments_of_eight_writers_at_once_arrive(app, ann):
+def test_all_comments_of_eight_writers_at_once_arrive(make_app):
     """Each reads the post's page and then comments, like people do, but without a pause."""
-    post = ann.write()
+    app = make_app(RATE_LIMITS="off")
+    post = Person(app, "olga").sign_up().write()
     answers = []
 
     def write(number):

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from database import Base
+
 
 def save(person, display_name="", about=""):
     return person.send("/account", display_name=display_name, about=about)
@@ -81,3 +83,9 @@ def test_the_about_text_is_markdown_on_the_page_of_ones_posts(ann, nobody):
 def test_the_account_page_is_for_those_who_have_one(nobody):
     assert nobody.get("/account").location == "/login?next=/account"
     assert nobody.send("/account/pictures", picture="x").status_code == 400
+
+
+def test_the_privacy_page_names_every_column(nobody):
+    page = words(nobody.get("/privacy"))
+    columns = {c.name.replace("_", " ") for t in Base.metadata.sorted_tables for c in t.columns}
+    assert {column for column in columns if column not in page} == set()

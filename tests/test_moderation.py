@@ -1,0 +1,154 @@
+"""Comments that are held back, closed, refused."""
+
+import re
+
+import pytest
+from conftest import Person
+
+
+@pytest.fixture
+def moderated(request, make_app):
+    """A blog with that moderation, its owner, and ann, who wrote a post."""
+    app = make_app(MODERATION=request.param)
+    owner = Person(app, "olga").sign_up()
+    ann = Person(app, "ann").sign_up()
+    return app, owner, ann, ann.write()
+
+
+def shown(person, post):
+    """The comments that the person reads under the post."""
+    return re.findall(r"<p>((?:Spam|Fine|Link)[^<]*)", person.get(post).text)
+
+
+def waiting(owner):
+    return re.findall(r'action="(/owner/moderation/\d+)"', owner.get("/owner/moderation").text)
+
+
+@pytest.mark.parametrize("moderated", ["first", "all"], indirect=True)
+def test_a_comment_waits_unseen_by_all_but_its_writer_and_who_approves(moderated):
+    app, owner, _, post = moderated
+    bob, eve, nobody = Person(app, "bob").sign_up(), Person(app, "eve").sign_up(), Person(app)
+    answer = bob.send("/posts/1/comments", body="Spam")
+    assert answer.status_code == 303
+    page = bob.get(post).text
+    assert "waits for approval" in page
+    assert shown(bob, post) == ["Spam"]
+    assert shown(eve, post) == shown(nobody, post) == []
+    assert "0 comments" in nobody.get("/").text
+    assert "Spam" not in nobody.get("/posts/1/feed.xml").text
+    assert eve.get("/comments/1/edit").status_code == 404
+    assert "Moderation (1)" in owner.get("/").text
+    assert owner.send(waiting(owner)[0], action="approve").location == "/owner/moderation"
+    assert shown(nobody, post) == ["Spam"]
+    assert "1 comment" in nobody.get("/").text
+    assert "Moderation</a>" in owner.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("moderated", "second"),
+    [("first", ["Fine", "Fine 2"]), ("all", ["Fine"])],
+    indirect=["moderated"],
+)
+def test_whom_one_approval_is_enough(moderated, second):
+    app, owner, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(post, "Fine")
+    owner.send(waiting(owner)[0], action="approve")
+    bob.comment(post, "Fine 2")
+    assert shown(Person(app), post) == second
+
+
+@pytest.mark.parametrize("moderated", ["first", "all"], indirect=True)
+def test_the_owner_and_the_author_need_not_wait(moderated):
+    app, owner, ann, post = moderated
+    owner.comment(post, "Fine")
+    ann.comment(post, "Fine, too")
+    assert shown(Person(app), post) == ["Fine", "Fine, too"]
+
+
+@pytest.mark.parametrize(("moderated", "seen"), [("none", 2), ("first", 1)], indirect=["moderated"])
+def test_many_links_wait_where_anything_does(moderated, seen):
+    app, owner, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(post, "Fine")
+    [owner.send(path, action="approve") for path in waiting(owner)]
+    bob.comment(post, "Link https://a.example https://b.example https://c.example")
+    assert len(shown(Person(app), post)) == seen
+
+
+@pytest.mark.parametrize("moderated", ["first"], indirect=True)
+def test_links_that_come_with_an_edit_wait_too(moderated):
+    app, owner, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(post, "Fine")
+    owner.send(waiting(owner)[0], action="approve")
+    links = "Link https://a.example https://b.example https://c.example"
+    assert bob.send("/comments/1/edit", body=links).status_code == 303
+    assert shown(Person(app), post) == []
+
+
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+def test_the_author_of_the_post_approves_and_others_do_not(moderated):
+    app, _, ann, post = moderated
+    bob, eve = Person(app, "bob").sign_up(), Person(app, "eve").sign_up()
+    bob.comment(post, "Fine")
+    assert 'action="/comments/1/approve"' in ann.get(post).text
+    assert eve.send("/comments/1/approve").status_code == 404
+    assert bob.send("/comments/1/approve").status_code == 403
+    assert ann.send("/comments/1/approve").status_code == 303
+    assert shown(Person(app), post) == ["Fine"]
+
+
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+def test_the_owner_deletes_and_bans_and_gets_to_the_next(moderated):
+    app, owner, _, post = moderated
+    bob, eve = Person(app, "bob").sign_up(), Person(app, "eve").sign_up()
+    bob.comment(post, "Spam 1")
+    eve.comment(post, "Spam 2")
+    eve.comment(post, "Spam 3")
+    assert len(waiting(owner)) == 3
+    owner.send(waiting(owner)[0], action="delete")
+    assert len(waiting(owner)) == 2
+    owner.send(waiting(owner)[0], action="ban")
+    assert waiting(owner) == []
+    assert "No comment waits." in owner.get("/owner/moderation").text
+    assert eve.get("/drafts").status_code == 303
+    assert owner.send("/owner/moderation/9", action="approve").status_code == 303
+
+
+def test_a_post_can_take_no_more_comments(ann, bob, owner, nobody):
+    post = ann.write()
+    bob.comment(post, "Early")
+    ann.send("/posts/1/edit", title="A title", body="x", comments_closed="y")
+    late = bob.send("/posts/1/comments", body="Too late")
+    assert late.status_code == 403
+    assert "This post takes no more comments." in late.text
+    assert "Too late" in late.text
+    page = bob.get(post).text
+    assert "Early" in page
+    assert 'name="body"' not in page
+    assert "Log in to comment" not in nobody.get(post).text
+    assert "checked" in ann.get("/posts/1/edit").text
+    ledger = owner.get("/owner/moderation").text
+    assert "Comments on the post are closed, by bob" in ledger
+    assert "Too late" in ledger
+
+
+def test_what_fills_in_the_hidden_field_is_refused_with_a_sentence(ann, bob, owner, nobody):
+    post = ann.write()
+    answer = bob.send("/posts/1/comments", body="My words", website="http://spam.example")
+    assert answer.status_code == 422
+    assert "Please send it again." in answer.text
+    assert "My words" in answer.text
+    assert "spam.example" not in answer.text
+    assert "No comments yet" in nobody.get(post).text
+    fields = {"username": "robot", "password": "long enough 1", "confirm": "long enough 1"}
+    assert nobody.send("/signup", **fields, website="x").status_code == 422
+    ledger = owner.get("/owner/moderation").text
+    assert "My words" in ledger
+    assert "robot" in ledger
+
+
+def test_nobody_meets_the_hidden_field(bob, ann):
+    page = bob.get(ann.write()).text
+    assert re.search(r'<div hidden><label>Website <input name="website"', page)

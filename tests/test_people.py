@@ -1,0 +1,251 @@
+"""Roles, invitations, links for a new password, bans: what the owner does with accounts."""
+
+import io
+import re
+import zipfile
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import PASSWORD, Person
+
+import security
+from database import db
+from models import Session, User
+
+NEW = "another horse 9"
+
+
+def link(answer):
+    """The path of the link that a page shows."""
+    assert answer.status_code == 200, answer.text
+    return re.search(r"http://localhost(/[^<]+)", answer.text)[1]
+
+
+def act(owner, action, name, **fields):
+    return owner.send(f"/owner/people/{name}/{action}", **fields)
+
+
+def sign_up(person, path="/signup"):
+    fields = {"username": person.name, "password": PASSWORD, "confirm": PASSWORD}
+    fields["csrf_token"] = person.token()
+    person.known_token = ""
+    return person.client.post(path, data=fields)
+
+
+def log_in(app, name, password=PASSWORD):
+    return Person(app, name).log_in(password=password).status_code
+
+
+def test_the_owner_finds_everybody(owner, ann, bob):
+    page = owner.get("/owner/people").text
+    assert re.findall(r'href="/owner/people/(\w+)"', page) == ["bob", "ann", "olga"]
+
+
+@pytest.mark.parametrize(("role", "status"), [("member", 403), ("author", 200), ("owner", 200)])
+def test_a_role_says_what_one_may_do(owner, ann, role, status):
+    assert act(owner, "role", "ann", role=role).status_code == 303
+    assert ann.get("/posts/new").status_code == status
+    assert (ann.get("/owner/people").status_code == 200) == (role == "owner")
+
+
+def test_a_role_that_does_not_exist_is_refused(owner, ann):
+    answer = act(owner, "role", "ann", role="king")
+    assert answer.status_code == 400
+    assert "There is no such role." in answer.text
+
+
+def test_the_last_owner_stays(app, owner, ann):
+    answer = act(owner, "role", "olga", role="author")
+    assert answer.status_code == 403
+    assert "only owner" in answer.text
+    leaving = owner.send("/account/delete", current=PASSWORD)
+    assert leaving.status_code == 403
+    assert act(owner, "ban", "olga").status_code == 403
+    act(owner, "role", "ann", role="owner")
+    assert act(owner, "role", "olga", role="author").status_code == 303
+    assert owner.get("/owner/people").status_code == 404
+
+
+@pytest.mark.parametrize("mode", ["invite", "closed"])
+def test_where_sign_up_is_not_open_the_first_account_is_made_all_the_same(make_app, mode):
+    app = make_app(SIGNUP=mode)
+    Person(app, "olga").sign_up()
+    stranger = Person(app, "eve")
+    assert stranger.get("/signup").status_code == 403
+    assert sign_up(stranger).status_code == 403
+    assert "Sign Up" not in stranger.get("/").text
+
+
+def test_an_invitation_works_once(make_app):
+    app = make_app(SIGNUP="invite")
+    owner = Person(app, "olga").sign_up()
+    path = link(owner.send("/owner/people", may="comment"))
+    assert sign_up(Person(app, "ann"), path).status_code == 303
+    again = sign_up(Person(app, "bob"), path)
+    assert again.status_code == 403
+    assert "an invitation that is new" in again.text
+    assert log_in(app, "bob") == 422
+    assert Person(app, "ann").log_in().status_code == 303
+
+
+def test_an_invitation_says_what_the_account_may(make_app):
+    app = make_app(SIGNUP="invite")
+    owner = Person(app, "olga").sign_up()
+    sign_up(ann := Person(app, "ann"), link(owner.send("/owner/people", may="comment")))
+    sign_up(bob := Person(app, "bob"), link(owner.send("/owner/people", may="post")))
+    assert ann.get("/posts/new").status_code == 403
+    assert bob.get("/posts/new").status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "forged", "e30.x", "é"])
+def test_a_forged_invitation_is_none(make_app, token):
+    app = make_app(SIGNUP="invite")
+    Person(app, "olga").sign_up()
+    answer = Person(app, "eve").get(f"/signup?invitation={token}")
+    assert answer.status_code == 403
+    assert "needs an invitation" in answer.text
+
+
+def test_a_used_invitation_to_an_open_blog_is_as_good_as_none(make_app):
+    app = make_app(NEW_ACCOUNTS_MAY="comment")
+    owner = Person(app, "olga").sign_up()
+    path = link(owner.send("/owner/people", may="post"))
+    people = [Person(app, "ann"), Person(app, "bob")]
+    assert [sign_up(person, path).status_code for person in people] == [303, 303]
+    assert [person.get("/posts/new").status_code for person in people] == [200, 403]
+
+
+def test_an_invitation_ends(make_app, monkeypatch):
+    app = make_app(SIGNUP="invite")
+    owner = Person(app, "olga").sign_up()
+    path = link(owner.send("/owner/people"))
+    later = datetime.now(UTC) + timedelta(days=8)
+    monkeypatch.setattr(security, "now", lambda: later)
+    assert Person(app, "ann").get(path).status_code == 403
+
+
+def test_an_invitation_does_not_open_what_is_closed(make_app):
+    app = make_app(SIGNUP="closed")
+    owner = Person(app, "olga").sign_up()
+    path = link(owner.send("/owner/people"))
+    assert sign_up(Person(app, "ann"), path).status_code == 403
+
+
+def test_a_reset_link_sets_a_password_once_and_ends_every_session(app, owner, ann, nobody):
+    path = link(act(owner, "reset", "ann"))
+    assert nobody.send(path, password=NEW, confirm="x").status_code == 422
+    assert nobody.send(path, password="ann", confirm="ann").status_code == 422
+    assert nobody.send(path, password=NEW, confirm=NEW).location == "/login"
+    assert ann.get("/drafts").status_code == 303
+    assert log_in(app, "ann") == 422
+    assert log_in(app, "ann", NEW) == 303
+    again = nobody.send(path, password=PASSWORD, confirm=PASSWORD)
+    assert again.status_code == 404
+    assert "has been used, or its time is over" in again.text
+
+
+def test_a_reset_link_ends(owner, ann, nobody, monkeypatch):
+    path = link(act(owner, "reset", "ann"))
+    later = datetime.now(UTC) + timedelta(minutes=61)
+    monkeypatch.setattr(security, "now", lambda: later)
+    assert nobody.get(path).status_code == 404
+
+
+def test_a_link_of_one_kind_is_none_of_the_other(make_app):
+    app = make_app(SIGNUP="invite")
+    owner = Person(app, "olga").sign_up()
+    token = link(owner.send("/owner/people")).partition("invitation=")[2]
+    assert owner.get(f"/password/{token}").status_code == 404
+
+
+def test_a_ban_puts_out_and_hides_and_its_end_brings_back(app, owner, ann, bob, nobody):
+    post = bob.write("Spam", tags="spam")
+    own = ann.write()
+    bob.comment(own, "Buy this")
+    assert act(owner, "ban", "bob").status_code == 303
+    assert bob.get("/drafts").status_code == 303
+    assert log_in(app, "bob") == 422
+    assert nobody.get(post).status_code == 404
+    listed = [nobody.get(path).text for path in ("/", "/tags", "/archive", "/feed.xml", own)]
+    assert "Spam" not in "".join(listed)
+    assert "Buy this" not in "".join(listed)
+    assert "0 comments" in nobody.get("/users/ann").text
+    assert act(owner, "unban", "bob").status_code == 303
+    assert log_in(app, "bob") == 303
+    assert nobody.get(post).status_code == 200
+    assert "Buy this" in nobody.get(own).text
+    assert "Spam" in nobody.get("/tags/spam").text
+
+
+def test_a_draft_stays_a_draft_through_a_ban(owner, bob, nobody):
+    path = bob.send("/posts/new", title="x", body="y", action="draft").location
+    act(owner, "ban", "bob")
+    act(owner, "unban", "bob")
+    assert nobody.get(path).status_code == 404
+
+
+def test_everything_of_an_account_is_removed_after_a_question(owner, ann, bob, nobody):
+    post, own = bob.write("Spam"), ann.write()
+    bob.comment(own, "Buy this")
+    ann.comment(post, "No")
+    assert "Remove everything?" in owner.get("/owner/people/bob/remove").text
+    assert nobody.get(post).status_code == 200
+    assert act(owner, "remove", "bob").status_code == 303
+    assert nobody.get(post).status_code == 404
+    assert "Buy this" not in nobody.get(own).text
+    assert bob.get("/drafts").status_code == 200
+
+
+def test_one_changes_ones_password(app, ann):
+    other = Person(app, "ann")
+    other.log_in()
+    wrong = ann.send("/account/password", current="x", password=NEW, confirm=NEW)
+    assert wrong.status_code == 422
+    assert "This is not your password." in wrong.text
+    answer = ann.send("/account/password", current=PASSWORD, password=NEW, confirm=NEW)
+    assert answer.status_code == 303
+    assert ann.get("/drafts").status_code == 200
+    assert other.get("/drafts").status_code == 303
+    assert log_in(app, "ann", NEW) == 303
+
+
+def test_one_signs_out_everywhere(app, ann):
+    other = Person(app, "ann")
+    other.log_in()
+    assert ann.send("/account/sessions").status_code == 303
+    assert ann.get("/drafts").status_code == 303
+    assert other.get("/drafts").status_code == 303
+    with app.app_context():
+        ids = db.session.scalars(db.select(Session.user_id)).all()
+        assert db.session.scalar(User.named("ann")).id not in ids
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"), [({}, "deleted account"), ({"comments": "y"}, "No comments yet")]
+)
+def test_one_deletes_ones_account(app, ann, bob, nobody, fields, words):
+    post = ann.write()
+    own = bob.write("Mine")
+    bob.comment(post, "A comment.")
+    assert bob.send("/account/delete", current="x", **fields).status_code == 422
+    assert bob.send("/account/delete", current=PASSWORD, **fields).status_code == 303
+    assert bob.get("/drafts").status_code == 303
+    assert nobody.get(own).status_code == 404
+    assert words in nobody.get(post).text
+    assert "bob" not in nobody.get(post).text
+    assert nobody.get("/users/bob").status_code == 404
+    assert log_in(app, "bob") == 422
+    assert Person(app, "bob").sign_up()
+
+
+def test_one_downloads_what_is_ones_own(ann, bob):
+    ann.comment(ann.write("Mine"), "My comment")
+    bob.write("Not mine")
+    answer = ann.get("/account/export")
+    assert answer.mimetype == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        text = "".join(archive.read(name).decode() for name in archive.namelist())
+    assert "Mine" in text
+    assert "My comment" in text
+    assert "Not mine" not in text
+    assert "scrypt" not in text
