@@ -1,6 +1,5 @@
 """The blog: its factory, then every page by section."""
 
-import re
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -64,6 +63,7 @@ NO_SIGN_UP = {
     "closed": "New accounts are not made here at present.",
     "invite": "A new account needs an invitation that is new, too. Ask the owner for one.",
 }
+NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again on an error page
 TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 
@@ -694,7 +694,7 @@ def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseRetur
     """The page of an error; what was typed comes back on it."""
     # A form that could not be read raises again; one that was read is remembered here.
     sent = vars(request).get("form", {})
-    typed = {name: text for name, text in sent.items() if not re.match("csrf|passw|conf", name)}
+    typed = {name: text for name, text in sent.items() if name not in NOT_SHOWN}
     if error.code == exceptions.TooManyRequests.code:
         security.note_refusal("Too often", " ".join(typed.values()) or request.full_path)
     response = current_app.make_response(error)

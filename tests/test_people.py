@@ -249,3 +249,13 @@ def test_one_downloads_what_is_ones_own(ann, bob):
     assert "My comment" in text
     assert "Not mine" not in text
     assert "scrypt" not in text
+
+
+def test_no_error_page_and_no_ledger_holds_a_password(app, owner, ann):
+    secret = "hidden horse 7"
+    fields = {"current": secret, "password": secret, "confirm": secret}
+    pages = [ann.send("/account/password", **fields, csrf_token="")]
+    pages += [ann.send("/account/delete", current=secret) for _ in range(31)]
+    assert pages[-1].status_code == 429
+    assert secret not in "".join(page.text for page in pages)
+    assert secret not in owner.get("/owner/moderation").text
