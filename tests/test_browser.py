@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import PASSWORD, missing
+from conftest import PASSWORD, Person, missing
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
@@ -174,6 +174,27 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_axe_finds_nothing_on_the_owners_pages(make_app, serve, browser):
+    app = make_app(MODERATION="all")
+    ann, bob = Person(app, "ann").sign_up(), Person(app, "bob").sign_up()
+    bob.comment(ann.write(), "It waits.")
+    bob.send("/posts/1/comments", body="Refused.", website="x")
+    page = browser.new_page()
+    page.goto(f"{serve(app)}/login")
+    page.get_by_label("Username").fill("ann")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    follow(page, "button", "Log in")
+    for name in ("People", "bob", "Remove everything by this account", "Moderation (1)"):
+        follow(page, "link", name, exact=True)
+        check(page)
+    follow(page, "button", "Approve")
+    expect(page.get_by_text("No comment waits.")).to_be_visible()
+    for name in ("Account", "Change your password", "Privacy"):
+        follow(page, "link", name, exact=True)
+        check(page)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_picture_comes_before_the_words(browser, base, tmp_path):
     page = browser.new_page()
     page.goto(base)
@@ -223,6 +244,9 @@ def read_pages(app, owner, ann, nobody):
         own = [
             "/posts/new",
             "/account",
+            "/account/password",
+            "/account/delete",
+            "/privacy",
             "/posts/1/edit",
             "/posts/1/delete",
             "/comments/1/edit",
@@ -230,6 +254,9 @@ def read_pages(app, owner, ann, nobody):
         ]
         pages = {f"nobody {path}": nobody.get(path).text for path in paths}
         pages |= {f"ann {path}": ann.get(path).text for path in [*paths, *own]}
+        at = ("/owner/people", "/owner/people/ann", "/owner/people/ann/remove", "/owner/moderation")
+        pages |= {f"owner {path}": owner.get(path).text for path in at}
+        pages["link"] = owner.send("/owner/people/ann/reset").text
         stale = {"title": "x", "body": "y", "version": "z"}
         pages["stale"] = ann.send("/posts/1/edit", **stale).text
         pages["preview"] = ann.send("/posts/1/edit", **stale, action="preview").text
