@@ -131,7 +131,7 @@ def home(kind: str = "html") -> ResponseReturnValue:
 @blog.get("/users/<username>/feed.<any(xml):kind>")
 def show_user(username: str, kind: str = "html") -> ResponseReturnValue:
     """One author's posts, newest first."""
-    user = db.first_or_404(User.named(username))
+    user = db.first_or_404(User.named(username).where(User.banned_at.is_(None)))
     posts = Post.published().where(Post.author_id == user.id)
     return show_list(posts, kind, f"Posts by {user.name}", author=user)
 
@@ -263,6 +263,10 @@ def new_post() -> ResponseReturnValue:
 def edit_post(id: int) -> ResponseReturnValue:
     """Change a post. 403 unless it is yours or the blog is."""
     post = editable_post(id)
+    if not current_user.may_post:
+        abort(403, "Your account can comment, but not post.")
+    if post.withheld_at:
+        abort(403, "Its author is banned. Lift the ban before you change it.")
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
     before = {name: getattr(post, name) for name in ("title", "body", "comments_closed")}
@@ -323,7 +327,8 @@ def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
 @blog.get("/pictures/<name>")
 def show_picture(name: str) -> ResponseReturnValue:
     """A picture of a post. Whoever knows its name may see it, which nobody guesses."""
-    webp = db.first_or_404(sa.select(Picture.webp).where(Picture.name == name))
+    query = sa.select(Picture.webp).join(User).where(User.banned_at.is_(None))
+    webp = db.first_or_404(query.where(Picture.name == name))
     return Response(webp, mimetype="image/webp", headers={"Cache-Control": FOREVER})
 
 
@@ -417,7 +422,7 @@ def edit_comment(id: int) -> ResponseReturnValue:
 def approve_comment(id: int) -> ResponseReturnValue:
     """Show a comment that waits. 403 unless the post or the blog is yours."""
     comment = locked_comment(id)
-    if not comment.post.is_editable_by(current_user):
+    if not comment.post.is_editable_by(current_user) or comment.author.banned_at:
         abort(403)
     if not Form().validate():
         abort(400, TOO_OLD)
@@ -696,7 +701,7 @@ def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseRetur
     sent = vars(request).get("form", {})
     typed = {name: text for name, text in sent.items() if name not in NOT_SHOWN}
     if error.code == exceptions.TooManyRequests.code:
-        security.note_refusal("Too often", " ".join(typed.values()) or request.full_path)
+        security.note_refusal("Too often", " ".join(typed.values()) or request.path)
     response = current_app.make_response(error)
     response.set_data(render("error.html", error=error, typed=typed, **context))
     return response

@@ -214,6 +214,8 @@ class _Import:
             return self.tags(value)
         if isinstance(value, list | dict):
             raise ValueError(value)
+        if name == "state" and value not in ("shown", "waiting", "banned"):
+            raise ValueError(value)
         if name.endswith("_at"):
             return self.time(str(value))
         if kind is int:

@@ -162,7 +162,8 @@ def export(file: Path) -> None:
     except FileExistsError as error:
         raise click.ClickException(f"{file} exists and was left alone. Name a new file.") from error
     except OSError as error:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
         raise click.ClickException(f"{file} was not made: {error.strerror}.") from error
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
 

@@ -124,10 +124,10 @@ def counting() -> AbstractContextManager[sa.Connection]:
     return engine.begin()
 
 
-def wait_in_line(connection: sa.Connection) -> None:
+def wait_in_line(connection: sa.Connection, line: int = 0) -> None:
     """Let one transaction at a time past this line; on SQLite a writer is alone anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY + line)))
 
 
 def copy_sqlite(engine: sa.Engine, path: Path) -> None:

@@ -31,7 +31,7 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 import rendering
 from database import db, now
-from models import DISPLAY_NAME_MAX, EPOCH, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
+from models import DISPLAY_NAME_MAX, EPOCH, GONE, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
 from security import note_refusal
 
 USERNAME_MIN = 2  # characters
@@ -143,13 +143,14 @@ class HumanForm(Form):
 
     def validate(self, extra_validators: Any = None) -> bool:
         """Refuse what machines send, with a sentence for the person who did it after all."""
-        if self.website.data:
-            self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
-            text = self.data.get("body") or self.data.get("username")
-            note_refusal("The field that nobody sees was filled in", str(text))
-            self.website.data = self.website.raw_data = None
-            return False
-        return super().validate(extra_validators)
+        is_valid = super().validate(extra_validators)
+        if not self.website.data or "csrf_token" in self.errors:
+            return is_valid
+        self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
+        text = self.data.get("body") or self.data.get("username")
+        note_refusal("The field that nobody sees was filled in", str(text))
+        self.website.data = self.website.raw_data = None
+        return False
 
 
 class LogInForm(Form):
@@ -191,7 +192,7 @@ class SignUpForm(HumanForm, PasswordForm):
 
     def validate_username(self, field: Field) -> None:
         """Refuse names that mislead."""
-        if field.data.lower() in RESERVED:
+        if field.data.lower() in RESERVED or field.data.lower().startswith(GONE):
             raise ValidationError("This name is reserved. Choose another.")
 
 

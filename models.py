@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -43,6 +44,7 @@ PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its 
 LINKS_MAX = 2  # in a comment that need not wait where others do
 WAITING = sa.text("state = 'waiting'")  # as the index has it
 REFUSAL_DAYS = 30
+GONE = "deleted-"  # begins the username of an account that is no more
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -148,13 +150,19 @@ class User(Base):
         db.session.execute(sa.delete(Session).where(is_other))
 
     def leave(self, with_comments: bool) -> None:
-        """Delete the account with its posts; comments that stay keep a row without a name."""
+        """Delete the account with its posts.
+
+        A row without a name stays for comments that stay, and for an invitation, to be used once.
+        """
         self.remove_texts(with_comments)
-        if with_comments:
+        if with_comments and not self.invitation:
             db.session.delete(self)
             return
+        waiting = (Comment.author_id == self.id) & (Comment.state == "waiting")
+        db.session.execute(sa.delete(Comment).where(waiting))
         self.end_sessions()
-        self.username, self.display_name, self.about = f"deleted-{self.id}", "deleted account", ""
+        self.username = f"{GONE}{self.id}-{secrets.token_hex(3)}"
+        self.display_name = "deleted account"
         self.role, self.password_hash, self.banned_at = "member", "!", now()
 
     @property
@@ -186,6 +194,7 @@ class User(Base):
 
     def remove_texts(self, with_comments: bool = True) -> None:
         """Delete all that the user wrote or drew, or leave the comments on others' posts."""
+        self.display_name = self.about = ""
         kinds: list[type[Post | Picture | Comment]] = [Post, Picture]
         for kind in [*kinds, Comment] if with_comments else kinds:
             db.session.execute(sa.delete(kind).where(kind.author_id == self.id))
@@ -259,8 +268,10 @@ class Comment(Base):
             return False
         if rendering.markdown(self.body, small=True).count("<a ") > LINKS_MAX:
             return True
-        shown = sa.exists().where(Comment.author_id == self.author_id, Comment.state == "shown")
-        return moderation == "all" or not db.session.scalar(sa.select(shown))
+        own = Comment.author_id == self.author_id
+        shown = sa.select(Comment.id).join(Comment.post).where(own, Comment.state == "shown")
+        by_others = shown.where(Post.author_id != self.author_id).limit(1)
+        return moderation == "all" or not db.session.scalar(by_others)
 
     @property
     def changed_at(self) -> datetime:
@@ -354,7 +365,7 @@ class Post(Base):
     @property
     def version(self) -> str:
         """A mark that changes with whatever a form can change."""
-        state = f"{self.title}\0{self.body}\0{self.tags}\0{self.published_at}"
+        state = f"{self.title}\0{self.body}\0{self.tags}\0{self.published_at}{self.comments_closed}"
         return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
 
     @property

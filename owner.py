@@ -9,7 +9,7 @@ from flask_login import current_user
 import security
 from database import db
 from forms import Form
-from models import Comment, Refusal, User
+from models import GONE, ID_MAX, Comment, Refusal, User
 
 PEOPLE_MAX = 50  # on a page
 WAITING_MAX = 20  # comments on a page; each decision leads to the next
@@ -35,9 +35,9 @@ def admit_owners_alone() -> None:
 @pages.get("/people")
 def people() -> ResponseReturnValue:
     """Every account, the newest first."""
-    before = request.args.get("before", type=int)
+    before = min(request.args.get("before", ID_MAX, type=int), ID_MAX)
     query = sa.select(User).order_by(User.id.desc()).limit(PEOPLE_MAX + 1)
-    found = db.session.scalars(query.where(User.id < before) if before else query).all()
+    found = db.session.scalars(query.where(User.id < before)).all()
     more = found[PEOPLE_MAX - 1].id if len(found) > PEOPLE_MAX else None
     return render("people.html", people=found[:PEOPLE_MAX], more=more, form=Form())
 
@@ -108,8 +108,10 @@ def reset(username: str) -> ResponseReturnValue:
 
 
 def locked(username: str) -> User:
-    """The account, locked until the commit; 404 if there is none."""
+    """The account, locked until the commit; 404 if there is none, or none any more."""
     user: User = db.first_or_404(User.named(username).with_for_update())
+    if user.username.startswith(GONE):
+        abort(404)
     return user
 
 
@@ -132,7 +134,7 @@ def moderation() -> ResponseReturnValue:
     return render("moderation.html", comments=waiting, refusals=refusals, form=Form())
 
 
-@pages.post("/moderation/<int:id>")
+@pages.post("/moderation/<id:id>")
 def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
     comment = db.session.scalar(

@@ -21,6 +21,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from database import counting, db, now, wait_in_line
 from models import REFUSAL_DAYS, Attempt, Comment, Post, Refusal, Session, User, Visitor
+from rendering import CONTROLS
 
 FIELDS_MAX = 50  # in one form; ours have at most seven
 HASHES_MAX = 2  # at a time, each with a core and 32 MiB
@@ -29,6 +30,8 @@ WAIT_MAX = 5  # seconds in the queue
 UPLOADS = {"blog.new_post", "blog.edit_post"}  # whose forms may carry a picture
 UPLOAD_MAX = 16 * 1024 * 1024  # bytes of these; a picture that is too large is refused in the form
 SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
+PORT = r"^\[(.+)\](?::\d+)?$|^([\d.]+):\d+$"  # and an address, in one of two groups
+COUNTING = 1  # the line in which those wait who count; sign-ups have another
 REFUSED_TEXT_MAX = 300  # characters; enough to see what it was
 REFUSALS_MAX = 1000  # that are kept; a flood must not fill the disk
 INVITATION_DAYS, RESET_HOURS = 7, 1  # until a link ends
@@ -129,7 +132,9 @@ def is_password_of(user: User | None, password: str) -> bool:
     """Whether it is the user's password. For nobody it is not, but finding out takes as long."""
     stored = user.password_hash if user else f"{current_app.config['PASSWORD_HASH']}$nobody$"
     with slot(hashing):
-        return check_password_hash(stored, password)
+        is_right = check_password_hash(stored, password)
+    # It may have been changed meanwhile.
+    return is_right and user is not None and user.password_hash == stored
 
 
 @login_manager.user_loader
@@ -193,7 +198,8 @@ def reset_token(user: User) -> str:
 
 def user_of_reset(token: str) -> User | None:
     """The user whom the token lets set a new password, who has not yet; or None."""
-    user = db.session.get(User, claims_of("reset", token).get("user", 0))
+    id = claims_of("reset", token).get("user", 0)
+    user = db.session.get(User, id, with_for_update=True, populate_existing=True)
     is_unused = user and claims_of("reset", token)["mark"] == _mark(user.password_hash)
     return user if is_unused else None
 
@@ -205,7 +211,9 @@ def _mark(text: str) -> str:
 def address() -> str:
     """Where the request comes from: an IPv4 address, or the network of an IPv6 one; "" for here."""
     with suppress(ValueError):
-        ip = ip_address(request.remote_addr or "::1")
+        # Some proxies add the port.
+        name = re.sub(PORT, r"\1\2", request.remote_addr or "::1")
+        ip = ip_address(name)
         ip = getattr(ip, "ipv4_mapped", None) or ip
         return "" if ip.is_loopback else str(ip_network((ip, 64 if ip.version == 6 else 32), False))
     return str(request.remote_addr)
@@ -216,21 +224,23 @@ def spend(tries: dict[str, str]) -> None:
 
     429 past a limit. Changes of the session that were not committed are lost.
     """
-    if current_app.config["RATE_LIMITS"] == "off":
+    counted = {limit: who for limit, who in tries.items() if who}
+    if current_app.config["RATE_LIMITS"] == "off" or not counted:
         return
     with counting() as connection:
-        wait_in_line(connection)
+        wait_in_line(connection, COUNTING)
         connection.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
-        for limit, who in tries.items():
-            if who:
-                _count(connection, limit, who)
+        for limit, who in counted.items():
+            _count(connection, limit, who)
 
 
 def give_back(tries: dict[str, str]) -> None:
     """Take back what `spend` counted: this try was none that is limited."""
     keys = [_key(limit, who) for limit, who in tries.items()]
-    update = sa.update(Attempt).where(Attempt.key.in_(keys))
-    db.session.execute(update.values(count=Attempt.count - 1))
+    update = sa.update(Attempt).where(Attempt.key.in_(keys), Attempt.count > 0)
+    with counting() as connection:
+        wait_in_line(connection, COUNTING)
+        connection.execute(update.values(count=Attempt.count - 1))
 
 
 def _key(limit: str, who: str) -> str:
@@ -275,5 +285,6 @@ def note_refusal(reason: str, text: str) -> None:
         last = sa.select(sa.func.max(Refusal.id)).scalar_subquery()
         is_old = Refusal.created_at < now() - timedelta(days=REFUSAL_DAYS)
         connection.execute(sa.delete(Refusal).where(is_old | (Refusal.id <= last - REFUSALS_MAX)))
-        values = {"reason": reason, "username": username, "text": text[:REFUSED_TEXT_MAX]}
+        values = {"reason": reason, "username": username, "text": CONTROLS.sub("", text)}
+        values["text"] = values["text"][:REFUSED_TEXT_MAX]
         connection.execute(sa.insert(Refusal).values(values))

@@ -150,6 +150,8 @@ def test_the_tables_do_not_grow_without_bound(near, monkeypatch):
         (2, "10.9.9.9, 192.0.2.9, 198.51.100.1", "192.0.2.9/32"),
         (1, "::ffff:192.0.2.9", "192.0.2.9/32"),
         (1, "nonsense", "nonsense"),
+        (1, "192.0.2.9:4711", "192.0.2.9/32"),
+        (1, "[2001:db8::1]:443", "2001:db8::/64"),
     ],
 )
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -160,3 +162,32 @@ def test_nothing_that_a_client_sends_changes_its_address(make_app, proxies, forw
     headers = {"X-Forwarded-For": forwarded, "X-Real-Ip": "1.1.1.1", "Forwarded": "for=1.1.1.1"}
     app.test_client().get("/healthz", headers=headers)
     assert seen == [expected]
+
+
+def test_right_passwords_at_once_are_all_let_in(near):
+    app, _ = near
+    Person(app, "ann").sign_up()
+    answers = []
+
+    def log_in(name):
+        answers.extend(try_to_log_in(app, name, password=PASSWORD) for _ in range(3))
+
+    threads = [threading.Thread(target=log_in, args=[name]) for name in ("ann", "olga") * 3]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert statuses(answers) == [303] * 18
+    with app.app_context():
+        assert set(db.session.scalars(sa.select(Attempt.count))) == {0}
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ufffd", "\x0b"])
+def test_what_is_refused_may_be_anything(near, text):
+    app, owner = near
+    [owner.get("/search?q=x", headers={"X-Forwarded-For": "192.0.2.1"}) for _ in range(60)]
+    raw = {"QUERY_STRING": "q=\xff", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}
+    assert owner.get("/search", environ_overrides=raw).status_code == 429
+    [try_to_log_in(app) for _ in range(10)]
+    person = Person(app)
+    fields = {"username": "olga", "password": "x", "other": text, "csrf_token": person.token()}
+    headers = {"X-Forwarded-For": "192.0.2.1"}
+    assert person.client.post("/login", data=fields, headers=headers).status_code == 429

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import Person
+from conftest import PASSWORD, Person
 
 
 @pytest.fixture
@@ -142,13 +142,54 @@ def test_what_fills_in_the_hidden_field_is_refused_with_a_sentence(ann, bob, own
     assert "My words" in answer.text
     assert "spam.example" not in answer.text
     assert "No comments yet" in nobody.get(post).text
-    fields = {"username": "robot", "password": "long enough 1", "confirm": "long enough 1"}
+    fields = {"username": "automaton", "password": "long enough 1", "confirm": "long enough 1"}
     assert nobody.send("/signup", **fields, website="x").status_code == 422
     ledger = owner.get("/owner/moderation").text
     assert "My words" in ledger
-    assert "robot" in ledger
+    assert "automaton" in ledger
 
 
 def test_nobody_meets_the_hidden_field(bob, ann):
     page = bob.get(ann.write()).text
     assert re.search(r'<div hidden><label>Website <input name="website"', page)
+
+
+@pytest.mark.parametrize("moderated", ["first"], indirect=True)
+def test_a_comment_on_ones_own_post_is_no_approval(moderated):
+    app, _, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(bob.write("Bob's"), "Fine")
+    bob.comment(post, "Spam")
+    assert shown(Person(app), post) == []
+
+
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+def test_what_waits_by_the_banned_is_approved_by_nobody(moderated):
+    app, owner, ann, post = moderated
+    Person(app, "bob").sign_up().comment(post, "Spam")
+    owner.send("/owner/people/bob/ban")
+    assert ann.send("/comments/1/approve").status_code == 403
+    assert shown(Person(app), post) == []
+
+
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+def test_what_waits_goes_with_the_account(moderated):
+    app, owner, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(post, "Spam")
+    bob.send("/account/delete", current=PASSWORD)
+    assert shown(owner, post) == []
+
+
+def test_closing_the_comments_is_a_change_to_notice(ann):
+    ann.write()
+    page = ann.get("/posts/1/edit").text
+    version = re.search(r'name="version"[^>]* value="(\w+)"', page)[1]
+    fields = {"title": "A title", "body": "x", "version": version}
+    assert ann.send("/posts/1/edit", **fields, comments_closed="y").status_code == 303
+    assert ann.send("/posts/1/edit", **fields).status_code == 409
+
+
+def test_without_a_token_nothing_is_written_down(nobody, owner):
+    nobody.send("/signup", username="automaton", website="x", csrf_token="")
+    assert "automaton" not in owner.get("/owner/moderation").text

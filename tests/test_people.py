@@ -259,3 +259,67 @@ def test_no_error_page_and_no_ledger_holds_a_password(app, owner, ann):
     assert pages[-1].status_code == 429
     assert secret not in "".join(page.text for page in pages)
     assert secret not in owner.get("/owner/moderation").text
+
+
+def test_nobody_takes_the_name_of_a_deleted_account(app, owner, ann):
+    eve = Person(app, "deleted-2")
+    assert sign_up(eve).status_code == 422
+    assert ann.send("/account/delete", current=PASSWORD).status_code == 303
+
+
+def test_an_invitation_stays_used_when_its_account_is_deleted(make_app):
+    app = make_app(SIGNUP="invite")
+    owner = Person(app, "olga").sign_up()
+    path = link(owner.send("/owner/people"))
+    sign_up(ann := Person(app, "ann"), path)
+    assert ann.send("/account/delete", current=PASSWORD, comments="y").status_code == 303
+    assert sign_up(Person(app, "eve"), path).status_code == 403
+
+
+def test_a_deleted_account_is_beyond_the_owner(owner, ann, bob, nobody):
+    ann.comment(bob.write())
+    ann.send("/account/delete", current=PASSWORD)
+    name = re.search("deleted-[0-9a-f-]+", owner.get("/owner/people").text)[0]
+    answers = [act(owner, action, name) for action in ("unban", "reset", "role", "ban")]
+    assert {answer.status_code for answer in answers} == {404}
+    assert nobody.get(f"/users/{name}").status_code == 404
+
+
+def test_who_may_not_post_any_more_publishes_nothing(owner, ann):
+    path = ann.send("/posts/new", title="x", body="y", action="draft").location
+    act(owner, "role", "ann", role="member")
+    answer = ann.send("/posts/1/edit", title="x", body="My words")
+    assert answer.status_code == 403
+    assert "My words" in answer.text
+    assert owner.get(path).status_code == 200
+
+
+def test_a_banned_author_shows_nothing(owner, ann, nobody):
+    ann.send("/account", display_name="Cheap watches", about="https://spam.example")
+    ann.write()
+    act(owner, "ban", "ann")
+    assert nobody.get("/users/ann").status_code == 404
+    edit = owner.send("/posts/1/edit", title="x", body="y")
+    assert edit.status_code == 403
+    assert "Lift the ban" in edit.text
+    act(owner, "unban", "ann")
+    assert "Cheap watches" in nobody.get("/users/ann").text
+    act(owner, "remove", "ann")
+    assert "Cheap watches" not in nobody.get("/users/ann").text
+
+
+def test_a_password_that_was_changed_meanwhile_is_none(app, ann, monkeypatch):
+    def check(stored, password):
+        with app.app_context():
+            db.session.scalar(User.named("ann")).password_hash = "changed"
+            db.session.commit()
+        return True
+
+    monkeypatch.setattr(security, "check_password_hash", check)
+    assert log_in(app, "ann") == 422
+
+
+@pytest.mark.parametrize("number", [2**31, 10**20])
+def test_large_numbers_lead_nowhere(owner, number):
+    assert owner.get(f"/owner/people?before={number}").status_code == 200
+    assert owner.send(f"/owner/moderation/{number}").status_code == 404
