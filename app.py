@@ -426,8 +426,11 @@ def approve_comment(id: int) -> ResponseReturnValue:
         abort(403)
     if not Form().validate():
         abort(400, TOO_OLD)
-    comment.state = "shown"
-    db.session.commit()
+    if comment.is_as_in(request.form):
+        comment.state = "shown"
+        db.session.commit()
+    else:
+        flash("The comment was changed meanwhile. Read it again.")
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 

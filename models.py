@@ -3,7 +3,7 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -256,6 +256,15 @@ class Comment(Base):
         """`Select` of the Comments that wait for approval, oldest first, with their Posts."""
         query = sa.select(cls).join(cls.author).where(WAITING, User.banned_at.is_(None))
         return query.order_by(cls.id).options(joinedload(cls.post))
+
+    @property
+    def version(self) -> str:
+        """A mark that changes with its text."""
+        return self.changed_at.isoformat()
+
+    def is_as_in(self, form: Mapping[str, str]) -> bool:
+        """Whether its text is the one that was read with that form, if the form tells."""
+        return form.get("version") in (None, self.version)
 
     @property
     def is_waiting(self) -> bool:

@@ -141,7 +141,13 @@ def decide(id: int) -> ResponseReturnValue:
         Comment.waiting().where(Comment.id == id).with_for_update(of=Comment)
     )
     action = request.form.get("action")
-    if comment and action == "approve":
+    if (
+        comment
+        and action == "approve"
+        and request.form.get("version") not in (None, comment.version)
+    ):
+        flash("The comment was changed meanwhile. Read it again.")
+    elif comment and action == "approve":
         comment.state = "shown"
     elif comment and action == "delete":
         db.session.delete(comment)

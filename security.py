@@ -272,10 +272,11 @@ def check_texts(kind: type[Post] | type[Comment]) -> None:
     """429 if the user has sent too many of that kind lately."""
     most, minutes = TEXT_LIMITS[kind]
     time = timedelta(minutes=minutes)
-    sent = sa.select(sa.func.count(kind.id)).where(kind.author_id == current_user.id)
-    count = db.session.scalar(sent.where(kind.created_at > now() - time)) or 0
-    if count >= most and current_app.config["RATE_LIMITS"] == "on":
-        _too_many(time)
+    sent = sa.select(kind.created_at).where(kind.author_id == current_user.id)
+    lately = sent.where(kind.created_at > now() - time).order_by(kind.created_at.desc())
+    oldest = db.session.scalar(lately.offset(most - 1).limit(1))
+    if oldest and current_app.config["RATE_LIMITS"] == "on":
+        _too_many(oldest + time - now())
 
 
 def note_refusal(reason: str, text: str) -> None:

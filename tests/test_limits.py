@@ -99,6 +99,7 @@ def test_an_account_writes_so_much_and_no_more(ann, bob, path, most):
     assert statuses(answers) == [303] * most + [429]
     assert f"Number {most}" in answers[-1].text
     assert "That is too often." in answers[-1].text
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 3601
     assert bob.send(path, title="T", body="Number 0").status_code == 303
 
 

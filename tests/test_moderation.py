@@ -193,3 +193,21 @@ def test_closing_the_comments_is_a_change_to_notice(ann):
 def test_without_a_token_nothing_is_written_down(nobody, owner):
     nobody.send("/signup", username="automaton", website="x", csrf_token="")
     assert "automaton" not in owner.get("/owner/moderation").text
+
+
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+@pytest.mark.parametrize("path", ["/owner/moderation/1", "/comments/1/approve"])
+def test_only_what_was_read_is_approved(moderated, path):
+    app, owner, _, post = moderated
+    bob = Person(app, "bob").sign_up()
+    bob.comment(post, "Fine")
+    page = owner.get("/owner/moderation").text
+    version = re.search(r'name="version" value="([^"]+)"', page)[1]
+    assert f'value="{version}"' in owner.get(post).text
+    bob.send("/comments/1/edit", body="Spam")
+    owner.send(path, action="approve", version=version)
+    assert "Read it again." in owner.get("/owner/moderation").text
+    assert shown(Person(app), post) == []
+    version = re.search(r'name="version" value="([^"]+)"', owner.get(post).text)[1]
+    owner.send(path, action="approve", version=version)
+    assert shown(Person(app), post) == ["Spam"]
