@@ -137,15 +137,10 @@ def moderation() -> ResponseReturnValue:
 @pages.post("/moderation/<id:id>")
 def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
-    comment = db.session.scalar(
-        Comment.waiting().where(Comment.id == id).with_for_update(of=Comment)
-    )
+    query = Comment.waiting().where(Comment.id == id)
+    comment = db.session.scalar(query.with_for_update(of=Comment))
     action = request.form.get("action")
-    if (
-        comment
-        and action == "approve"
-        and request.form.get("version") not in (None, comment.version)
-    ):
+    if comment and action == "approve" and not comment.is_as_in(request.form):
         flash("The comment was changed meanwhile. Read it again.")
     elif comment and action == "approve":
         comment.state = "shown"
