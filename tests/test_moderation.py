@@ -151,7 +151,7 @@ def test_what_fills_in_the_hidden_field_is_refused_with_a_sentence(ann, bob, own
 
 def test_nobody_meets_the_hidden_field(bob, ann):
     page = bob.get(ann.write()).text
-    assert re.search(r'<div hidden><label>Website <input name="website"', page)
+    assert re.search(r'<div hidden><label>Leave this empty <input name="website"', page)
 
 
 @pytest.mark.parametrize("moderated", ["first"], indirect=True)
