@@ -36,6 +36,7 @@ from forms import (
     PasswordForm,
     PostForm,
     SignUpForm,
+    require_token,
     tidy,
 )
 from models import (
@@ -64,7 +65,6 @@ NO_SIGN_UP = {
     "invite": "A new account needs an invitation that is new, too. Ask the owner for one.",
 }
 NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again on an error page
-TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 
 blog = Blueprint("blog", __name__)
@@ -424,8 +424,7 @@ def approve_comment(id: int) -> ResponseReturnValue:
     comment = locked_comment(id)
     if not comment.post.is_editable_by(current_user) or comment.author.banned_at:
         abort(403)
-    if not Form().validate():
-        abort(400, TOO_OLD)
+    require_token()
     if comment.is_as_in(request.form):
         comment.state = "shown"
         db.session.commit()
@@ -530,8 +529,7 @@ def welcome(user: User, keep: bool) -> ResponseReturnValue:
 @blog.post("/logout")
 def log_out() -> ResponseReturnValue:
     """End this browser's session."""
-    if not Form().validate():
-        abort(400, TOO_OLD)
+    require_token()
     security.log_out()
     db.session.commit()
     return redirect(url_for("blog.home"), 303)
@@ -602,8 +600,7 @@ def export() -> ResponseReturnValue:
 @login_required
 def log_out_everywhere() -> ResponseReturnValue:
     """End every session of the account, this one too."""
-    if not Form().validate():
-        abort(400, TOO_OLD)
+    require_token()
     current_user.end_sessions()
     security.log_out()
     db.session.commit()
@@ -630,9 +627,7 @@ def delete_account() -> ResponseReturnValue:
 @login_required
 def delete_picture() -> ResponseReturnValue:
     """Delete a picture of one's own that no post shows."""
-    form = Form()
-    if not form.validate():
-        abort(400, TOO_OLD)
+    require_token()
     for picture in Picture.unused_by(current_user):
         if picture.name == request.form.get("picture"):
             db.session.delete(picture)

@@ -40,7 +40,7 @@ ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictur
 FRONT_MAX = 10_000  # characters of front matter; ours has 800
 BRACKETS_MAX = 200  # in it; thousands within each other take seconds
 HTML_MAX = 4 * forms.POST_MAX  # characters of which Markdown is made
-NO_PASSWORD = "!"  # noqa: S105  # no password has this hash; a reset link works
+NO_PASSWORD = "!"  # no password has this hash; a reset link works
 ZIPPED = {User: "accounts", Post: "posts", Comment: "comments", Picture: "pictures"}
 # Texts that the database does not bound.
 LENGTHS = {"about": forms.ABOUT_MAX, Post: forms.POST_MAX, Comment: forms.COMMENT_MAX}
@@ -236,8 +236,7 @@ class _Import:
         for name in names:
             text = unicodedata.normalize("NFC", str(name).lower()[: forms.NORMALIZED_MAX])
             tag = " ".join(forms.tidy(re.sub(r"[/\\,]", " ", text)).split()).lstrip("# ")
-            is_tag = any(unicodedata.category(char)[0] in "LNS" for char in tag)
-            tags[tag] = is_tag and len(tag) <= models.TAG_MAX
+            tags[tag] = forms.is_word(tag) and len(tag) <= models.TAG_MAX
         fit = [tag for tag, is_fit in tags.items() if is_fit][: forms.TAGS_MAX]
         self.summary.left_out["tags"] += len(tags) - len(fit)
         return fit
@@ -464,7 +463,7 @@ class _Import:
     def blocks(self, path: Path) -> Iterator[tuple[str, Record]]:
         """The parts of an export, each once the next has begun."""
         blocks = _Blocks()
-        parser = ElementTree.XMLParser(target=blocks)  # noqa: S314  # it refuses a DOCTYPE
+        parser = ElementTree.XMLParser(target=blocks)  # it refuses a DOCTYPE
         steps = range(0, path.stat().st_size, TEXT_MAX)
         with path.open("rb") as file:
             for _ in self.track(steps, "MiB", len(steps)):
@@ -610,7 +609,7 @@ def _front(text: str) -> tuple[Record, str]:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front)):
         raise ValueError("its front matter has aliases")
     # Text is all that this loader makes: "title: 1984" is one.
-    fields = yaml.load(front, yaml.BaseLoader)  # noqa: S506  # it makes no objects
+    fields = yaml.load(front, yaml.BaseLoader)  # it makes no objects
     if not isinstance(fields, dict):
         raise ValueError("its front matter has no names")
     return fields, body

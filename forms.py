@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import current_app, request
+from flask import abort, current_app, request
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from wtforms import (
@@ -34,6 +34,7 @@ from database import db, now
 from models import DISPLAY_NAME_MAX, EPOCH, GONE, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
 from security import note_refusal
 
+TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
 POST_MAX = 50_000  # characters; a long essay
@@ -67,6 +68,11 @@ def tidy(text: str) -> str:
     return text if any(char.isprintable() and not char.isspace() for char in seen) else ""
 
 
+def is_word(text: str) -> bool:
+    """Whether there is a letter, a number or a symbol in it, of any script."""
+    return any(unicodedata.category(char)[0] in "LNS" for char in text)
+
+
 class TextField(TextAreaField):
     """Text on many lines."""
 
@@ -91,6 +97,7 @@ class SecretField(PasswordField):
     data: str
 
     def process_formdata(self, valuelist: list[str]) -> None:
+        """Take the first value; one that is too long for any password, as it is."""
         text = "".join(valuelist[:1])
         # Hostile texts take a time that grows with the square of their length.
         is_short = len(text) < NORMALIZED_MAX
@@ -151,6 +158,12 @@ class HumanForm(Form):
         note_refusal("The field that nobody sees was filled in", str(text))
         self.website.data = self.website.raw_data = None
         return False
+
+
+def require_token() -> None:
+    """400 unless the request carries its session's CSRF token; for forms of buttons alone."""
+    if not Form().validate():
+        abort(400, TOO_OLD)
 
 
 class LogInForm(Form):
@@ -247,9 +260,7 @@ class PostForm(Form):
         for name in names:
             if len(name) > TAG_MAX:
                 raise ValidationError(f"“{name}” is longer than {TAG_MAX} characters.")
-            if re.search(r"[/\\]", name) or not any(
-                unicodedata.category(c)[0] in "LNS" for c in name
-            ):
+            if re.search(r"[/\\]", name) or not is_word(name):
                 raise ValidationError(f"“{name}” is no tag: use words, with commas between tags.")
 
     def validate_publish_at(self, field: Field) -> None:

@@ -8,7 +8,7 @@ from flask_login import current_user
 
 import security
 from database import db
-from forms import Form
+from forms import Form, require_token
 from models import GONE, ID_MAX, Comment, Refusal, User
 
 PEOPLE_MAX = 50  # on a page
@@ -25,8 +25,8 @@ def admit_owners_alone() -> None:
     """404 for everybody else; 400 for a form without its token."""
     if not current_user.is_owner:
         abort(404)
-    if request.method == "POST" and not Form().validate():
-        abort(400, "Nothing has changed: the page was too old. Go back, reload it and try again.")
+    if request.method == "POST":
+        require_token()
 
 
 # People -------------------------------------------------------------------------------------------

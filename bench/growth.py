@@ -61,6 +61,7 @@ def paths(visitor, posts: int) -> dict[str, str]:
 
 
 def main() -> None:
+    """Fill both blogs, ask them in turn, print the table."""
     posts, comments = map(int, sys.argv[1:3] or ("100000", "1000000"))
     with tempfile.TemporaryDirectory() as folder:
         small, large = made(f"{folder}/small", *SMALL), made(f"{folder}/large", posts, comments)
