@@ -24,8 +24,9 @@ import pictures
 import rendering
 import search
 import security
-from database import db
+from database import db, locked
 from forms import (
+    TAKEN,
     AccountForm,
     CommentForm,
     CurrentPasswordForm,
@@ -279,6 +280,7 @@ def write(post: Post, form: PostForm) -> ResponseReturnValue:
     if action == "picture":
         add_picture(form)
     elif form.validate_on_submit() and action != "preview":
+        hold(post if post.id else None)
         if form.version.data in (None, "", post.version):
             return save(post, form, action)
         form.version.data = post.version
@@ -347,13 +349,23 @@ def delete_post(id: int) -> ResponseReturnValue:
 
 
 def editable_post(id: int) -> Post:
-    """The post, locked until the commit; 404 if there is none, 403 if it is not to change."""
-    post: Post = db.first_or_404(
-        Post.visible_to(current_user).where(Post.id == id).with_for_update(of=Post)
-    )
+    """The post; 404 if there is none, 403 if it is not to change."""
+    post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
     if not post.is_editable_by(current_user):
         abort(403)
     return post
+
+
+def hold(text: Post | Comment | None = None) -> None:
+    """Lock one's account and the text until the commit, and read the text again.
+
+    400 if one was banned meanwhile, 404 if the text was deleted.
+    """
+    if not User.hold(current_user.id):
+        ask_to_log_in()
+    if text:
+        same = sa.select(type(text)).where(type(text).id == text.id)
+        db.first_or_404(locked(same, of=type(text)))
 
 
 def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValue:
@@ -361,6 +373,7 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
     form = Form()
     if not form.validate_on_submit():
         return render(question, form=form, text=text), form.status
+    hold(text)
     db.session.delete(text)
     db.session.commit()
     flash("It is deleted.")
@@ -375,13 +388,15 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
 def new_comment(id: int) -> ResponseReturnValue:
     """Comment on a post, which nobody can delete meanwhile."""
     query = sa.select(Post).where(Post.id == id, Post.is_published)
-    post = db.first_or_404(query.with_for_update(read=True, key_share=True, of=Post))
+    post = db.first_or_404(query)
     form = CommentForm()
     if post.comments_closed:
         security.note_refusal("Comments on the post are closed", form.body.data)
         abort(403, "This post takes no more comments.")
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=post), form.status
+    hold()
+    db.first_or_404(locked(query, read=True, key_share=True, of=Post))
     typed = {"post_id": id, "author_id": current_user.id, "body": form.body.data}
     comment = sent_before(Comment, **typed)
     if not comment:
@@ -404,12 +419,13 @@ def take(comment: Comment) -> None:
 @login_required
 def edit_comment(id: int) -> ResponseReturnValue:
     """Change a comment of one's own, while it is fresh. 403 otherwise."""
-    comment = locked_comment(id)
+    comment = visible_comment(id)
     if not comment.is_editable_by(current_user):
         abort(403, f"Only its author edits a comment, and for {COMMENT_EDIT_MINUTES} minutes.")
     form = CommentForm(obj=comment)
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=comment.post), form.status
+    hold(comment)
     form.populate_obj(comment)
     if db.session.is_modified(comment):
         comment.updated_at = database.now()
@@ -421,10 +437,11 @@ def edit_comment(id: int) -> ResponseReturnValue:
 @login_required
 def approve_comment(id: int) -> ResponseReturnValue:
     """Show a comment that waits. 403 unless the post or the blog is yours."""
-    comment = locked_comment(id)
+    comment = visible_comment(id)
     if not comment.post.is_editable_by(current_user) or comment.author.banned_at:
         abort(403)
     require_token()
+    hold(comment)
     if comment.is_as_in(request.form):
         comment.state = "shown"
         db.session.commit()
@@ -437,16 +454,15 @@ def approve_comment(id: int) -> ResponseReturnValue:
 @login_required
 def delete_comment(id: int) -> ResponseReturnValue:
     """Ask, then delete a comment. 403 unless it, the post or the blog is yours."""
-    comment = locked_comment(id)
+    comment = visible_comment(id)
     if not comment.is_deletable_by(current_user):
         abort(403)
     return delete(comment, "delete_comment.html", post_url(comment.post, "comments"))
 
 
-def locked_comment(id: int) -> Comment:
-    """The comment, locked until the commit; 404 if there is none."""
-    query = Comment.visible_to(current_user).where(Comment.id == id)
-    comment: Comment = db.first_or_404(query.with_for_update(of=Comment))
+def visible_comment(id: int) -> Comment:
+    """The comment; 404 if there is none."""
+    comment: Comment = db.first_or_404(Comment.visible_to(current_user).where(Comment.id == id))
     return comment
 
 
@@ -472,9 +488,11 @@ def sign_up() -> ResponseReturnValue:
         password_hash = security.hash_password(form.password.data)
         try:
             return welcome(User.create(form.username.data, password_hash, **rules), keep=False)
+        except PermissionError:  # somebody was faster with it
+            abort(403, NO_SIGN_UP["invite"])
         except sa.exc.IntegrityError:
             db.session.rollback()
-            form.username.errors = ["This name is taken. Choose another."]
+            form.username.errors = [TAKEN]
     return render("sign_up.html", form=form), form.status
 
 

@@ -5,14 +5,16 @@ import sqlite3
 import tempfile
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import click
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from flask import Flask, has_request_context, request
+from flask import Flask, before_render_template, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, registry
 
@@ -25,6 +27,7 @@ LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that o
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
+Row = TypeVar("Row")
 
 
 class UpgradeError(click.ClickException, RuntimeError):
@@ -88,14 +91,18 @@ def connect(app: Flask) -> None:
         limit = {"connect_args": {"connect_timeout": CONNECT_MAX}}
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = limit | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
     db.init_app(app)
+    before_render_template.connect(_end_writing, app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
+            queue = Lock()
             sa.event.listen(db.engine, "connect", _set_up_sqlite)
             sa.event.listen(db.engine, "begin", _begin_on_sqlite)
+            sa.event.listen(db.engine, "before_cursor_execute", partial(_write_on_sqlite, queue))
+            sa.event.listen(db.engine, "checkin", partial(_leave_sqlite, queue))
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin in _begin_on_sqlite, not in the driver
+    connection.isolation_level = None  # transactions begin in the listeners, not in the driver
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MAX}")
     connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait
     connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut
@@ -103,15 +110,53 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:
-    """Begin a transaction: one that cannot write for a safe request, else the only writer.
+    """Begin a transaction for a safe request: it reads one state, and cannot write.
 
-    A deferred transaction that reads and then writes would lose the writes of others unseen.
+    Any other reads what is committed, as on PostgreSQL, until `_write_on_sqlite`.
     """
     is_safe = has_request_context() and request.method in SAFE_METHODS
     safe = is_safe and not connection.get_execution_options().get("counts")
     driver: Any = connection.connection.driver_connection
     driver.execute(f"PRAGMA query_only = {safe:d}")
-    driver.execute("BEGIN" if safe else "BEGIN IMMEDIATE")
+    if safe:
+        driver.execute("BEGIN")
+
+
+def _write_on_sqlite(
+    queue: Lock, connection: sa.Connection, _cursor: Any, sql: str, *others: Any
+) -> None:
+    """Before it locks or writes, become the only writer; those of one process come in turn.
+
+    SQLite alone lets those who wait sleep and try again, so that some wait very long.
+    """
+    driver: Any = connection.connection.driver_connection
+    is_read = sql.lstrip().startswith(("SELECT", "WITH", "PRAGMA"))
+    if driver.in_transaction or (is_read and not others[1].execution_options.get("locks")):
+        return
+    if not queue.acquire(timeout=BUSY_MAX / 1000):
+        raise sqlite3.OperationalError("the writers before this one take too long")
+    connection.connection.info["writes"] = True
+    driver.execute("BEGIN IMMEDIATE")
+
+
+def _leave_sqlite(queue: Lock, _connection: Any, record: Any) -> None:
+    """Let the next writer go, if this one was."""
+    if record.info.pop("writes", False):
+        queue.release()
+
+
+def _end_writing(_app: Flask, **_context: Any) -> None:
+    """Render no page inside of a transaction that others wait for."""
+    if has_request_context() and request.method not in SAFE_METHODS:
+        db.session.rollback()
+
+
+def locked(query: sa.Select[Row], **how: Any) -> sa.Select[Row]:
+    """The query for rows, read anew, that nobody else changes until the commit.
+
+    `how` is that of SQLAlchemy's `with_for_update`.
+    """
+    return query.with_for_update(**how).execution_options(locks=True, populate_existing=True)
 
 
 def counting() -> AbstractContextManager[sa.Connection]:
@@ -125,9 +170,10 @@ def counting() -> AbstractContextManager[sa.Connection]:
 
 
 def wait_in_line(connection: sa.Connection, line: int = 0) -> None:
-    """Let one transaction at a time past this line; on SQLite a writer is alone anyway."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY + line)))
+    """Let one transaction at a time past this line; on SQLite, all lines are one."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    key = sa.func.abs(0) if is_sqlite else sa.func.pg_advisory_xact_lock(LOCK_KEY + line)
+    connection.execute(sa.select(key).execution_options(locks=True))
 
 
 def copy_sqlite(engine: sa.Engine, path: Path) -> None:

@@ -34,6 +34,7 @@ from database import db, now
 from models import DISPLAY_NAME_MAX, EPOCH, GONE, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
 from security import note_refusal
 
+TAKEN = "This name is taken. Choose another."
 TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
@@ -207,6 +208,8 @@ class SignUpForm(HumanForm, PasswordForm):
         """Refuse names that mislead."""
         if field.data.lower() in RESERVED or field.data.lower().startswith(GONE):
             raise ValidationError("This name is reserved. Choose another.")
+        if db.session.scalar(User.named(field.data)):
+            raise ValidationError(TAKEN)
 
 
 class AccountForm(Form):

@@ -23,7 +23,7 @@ from sqlalchemy.orm import (
 )
 
 import rendering
-from database import Base, db, now, wait_in_line
+from database import Base, db, locked, now, wait_in_line
 
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
@@ -119,11 +119,14 @@ class User(Base):
     ) -> "User":
         """Add an account, the first as owner; `may` is "post" or "comment".
 
-        IntegrityError when the name is taken or the invitation used, PermissionError when sign-up
-        is not "open" and there is no invitation to it, or "closed".
+        IntegrityError when the name is taken; PermissionError when the invitation is used, when
+        sign-up is not "open" and there is no invitation to it, or "closed".
         """
         wait_in_line(db.session.connection())
-        if not cls.may_be_created(signup, invitation):
+        is_used = invitation and db.session.scalar(
+            sa.select(cls.id).filter_by(invitation=invitation)
+        )
+        if is_used or not cls.may_be_created(signup, invitation):
             raise PermissionError
         is_first = not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
         role = "owner" if is_first else {"post": "author", "comment": "member"}[may]
@@ -138,6 +141,12 @@ class User(Base):
         if signup == "open" or (signup == "invite" and invitation):
             return True
         return not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
+
+    @classmethod
+    def hold(cls, id: int) -> bool:
+        """Let nobody ban or delete the account until the commit; False if somebody has."""
+        row = sa.select(cls.id).where(cls.id == id, cls.banned_at.is_(None))
+        return db.session.scalar(locked(row, key_share=True)) is not None
 
     def change_password(self, password_hash: str, keep: str = "") -> None:
         """Set another password, and end every session but the one to keep, by its id."""
@@ -542,10 +551,8 @@ def page_of(
 def sent_before(kind: type[Text], **fields: Any) -> Text | None:
     """The Post or Comment of these fields that its author sent in the last REPEAT_MINUTES, or None.
 
-    Two clicks of one person go past this line one after the other.
+    Who holds the author's account goes first, so that two clicks come one after the other.
     """
-    author = sa.select(User.id).where(User.id == fields["author_id"])
-    db.session.execute(author.with_for_update(key_share=True))
     since = now() - timedelta(minutes=REPEAT_MINUTES)
     same = sa.select(kind).filter_by(**fields).where(kind.created_at > since)
     return db.session.scalars(same.order_by(kind.id).limit(1)).first()

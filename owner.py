@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 import security
-from database import db
+from database import db, locked
 from forms import Form, require_token
 from models import GONE, ID_MAX, Comment, Refusal, User
 
@@ -62,7 +62,7 @@ def person(username: str) -> ResponseReturnValue:
 @pages.post("/people/<username>/role")
 def change_role(username: str) -> ResponseReturnValue:
     """Let the account own the site, post, or only comment."""
-    user, role = locked(username), request.form.get("role")
+    user, role = held(username), request.form.get("role")
     if role not in ROLES:
         abort(400, "There is no such role.")
     if user.is_needed and role != "owner":
@@ -74,7 +74,7 @@ def change_role(username: str) -> ResponseReturnValue:
 @pages.post("/people/<username>/ban")
 def ban(username: str) -> ResponseReturnValue:
     """Put the account out and hide what it wrote."""
-    user = locked(username)
+    user = held(username)
     if user.is_owner:
         abort(403, "An owner cannot be banned, nor ban themselves. Change the role first.")
     user.ban()
@@ -84,7 +84,7 @@ def ban(username: str) -> ResponseReturnValue:
 @pages.post("/people/<username>/unban")
 def unban(username: str) -> ResponseReturnValue:
     """Let the account in again, and show again what it wrote."""
-    user = locked(username)
+    user = held(username)
     user.unban()
     return done(user, f"{user.username} is not banned any more.")
 
@@ -92,7 +92,7 @@ def unban(username: str) -> ResponseReturnValue:
 @pages.route("/people/<username>/remove", methods=["GET", "POST"])
 def remove(username: str) -> ResponseReturnValue:
     """Ask, then delete everything that the account wrote."""
-    user = locked(username)
+    user = held(username)
     if request.method == "GET":
         return render("remove.html", person=user, form=Form())
     user.remove_texts()
@@ -102,14 +102,14 @@ def remove(username: str) -> ResponseReturnValue:
 @pages.post("/people/<username>/reset")
 def reset(username: str) -> ResponseReturnValue:
     """Make a link by which the person can set a new password."""
-    token = security.reset_token(locked(username))
+    token = security.reset_token(held(username))
     link = url_for("blog.reset_password", token=token, _external=True)
     return render("link.html", link=link, heading="New password", hours=security.RESET_HOURS)
 
 
-def locked(username: str) -> User:
+def held(username: str) -> User:
     """The account, locked until the commit; 404 if there is none, or none any more."""
-    user: User = db.first_or_404(User.named(username).with_for_update())
+    user: User = db.first_or_404(locked(User.named(username)))
     if user.username.startswith(GONE):
         abort(404)
     return user
@@ -138,7 +138,7 @@ def moderation() -> ResponseReturnValue:
 def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
     query = Comment.waiting().where(Comment.id == id)
-    comment = db.session.scalar(query.with_for_update(of=Comment))
+    comment = db.session.scalar(locked(query, of=Comment))
     action = request.form.get("action")
     if comment and action == "approve" and not comment.is_as_in(request.form):
         flash("The comment was changed meanwhile. Read it again.")

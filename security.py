@@ -19,7 +19,7 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from database import counting, db, now, wait_in_line
+from database import counting, db, locked, now, wait_in_line
 from models import REFUSAL_DAYS, Attempt, Comment, Post, Refusal, Session, User, Visitor
 from rendering import CONTROLS
 
@@ -43,6 +43,7 @@ LIMITS = {
     "log-in by address": (50, 60),  # a household or school has many names
     "sign-up by address": (5, 60),  # a family at a table
     "search by address": (60, 1),  # faster than anybody reads
+    "refusal by address": (20, 60),  # that are written down; a flood must not hide the others'
 }
 TEXT_LIMITS = {Post: (20, 60), Comment: (20, 10)}  # of an account; a lively talk, not a flood
 HEADERS = {
@@ -199,7 +200,7 @@ def reset_token(user: User) -> str:
 def user_of_reset(token: str) -> User | None:
     """The user whom the token lets set a new password, who has not yet; or None."""
     id = claims_of("reset", token).get("user", 0)
-    user = db.session.get(User, id, with_for_update=True, populate_existing=True)
+    user: User | None = db.session.scalar(locked(sa.select(User).where(User.id == id)))
     is_unused = user and claims_of("reset", token)["mark"] == _mark(user.password_hash)
     return user if is_unused else None
 
@@ -249,17 +250,16 @@ def _key(limit: str, who: str) -> str:
 
 def _count(connection: sa.Connection, limit: str, who: str) -> None:
     most, minutes = LIMITS[limit]
-    update = sa.update(Attempt).where(Attempt.key == _key(limit, who))
-    update = update.values(count=Attempt.count + 1)
-    row = connection.execute(update.returning(Attempt.count, Attempt.ends_at)).first()
-    if not row:
-        ends_at = now() + timedelta(minutes=minutes)
+    own = Attempt.key == _key(limit, who)
+    found = connection.execute(sa.select(Attempt.count, Attempt.ends_at).where(own)).first()
+    count, ends_at = found or (0, now() + timedelta(minutes=minutes))
+    if not found:
         values = {"key": _key(limit, who), "count": 1, "ends_at": ends_at}
         connection.execute(sa.insert(Attempt).values(values))
-        return
-    count, ends_at = row
-    if count > most:
+    elif count >= most:  # what is refused writes nothing: it costs little
         _too_many(ends_at - now())
+    else:
+        connection.execute(sa.update(Attempt).where(own).values(count=count + 1))
 
 
 def _too_many(time: timedelta) -> NoReturn:
@@ -282,7 +282,10 @@ def check_texts(kind: type[Post] | type[Comment]) -> None:
 def note_refusal(reason: str, text: str) -> None:
     """Write down for the owner what was not taken, and why; the oldest are forgotten."""
     username = getattr(current_user, "username", "")
-    with counting() as connection:
+    with suppress(TooManyRequests), counting() as connection:
+        wait_in_line(connection, COUNTING)
+        if who := address():
+            _count(connection, "refusal by address", who)
         last = sa.select(sa.func.max(Refusal.id)).scalar_subquery()
         is_old = Refusal.created_at < now() - timedelta(days=REFUSAL_DAYS)
         connection.execute(sa.delete(Refusal).where(is_old | (Refusal.id <= last - REFUSALS_MAX)))

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import Person, execute
+from flask import before_render_template
 
+import database
 from app import create_app
 from database import Base, db
 from models import Comment, Post, User
@@ -138,3 +140,38 @@ def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url
         late.join()
     assert answers[0].status_code == 404
     assert "Typed text." in answers[0].text
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("action", ["preview", "publish"])
+def test_a_page_is_made_while_others_write_on_sqlite(app, ann, action, monkeypatch):
+    path = ann.write()
+    engine = []
+
+    def write(_app, **_context):
+        with app.app_context(), db.engine.begin() as other:
+            engine.append(other.execute(sa.update(Post).values(body="Written meanwhile.")).rowcount)
+
+    monkeypatch.setattr(database, "BUSY_MAX", 100)
+    with before_render_template.connected_to(write, app):
+        answer = ann.send("/posts/1/edit", title="", body="Typed.", action=action)
+    assert answer.status_code in (200, 422)
+    assert engine == [1]
+    assert "Written meanwhile." in ann.get(path).text
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_writer_who_waits_too_long_is_told_so(app, ann, monkeypatch):
+    path = ann.write()
+    monkeypatch.setattr(database, "BUSY_MAX", 100)
+    with app.app_context(), db.engine.begin() as other:
+        other.execute(sa.update(Post).values(body="Not yet committed."))
+        answers = []
+        late = threading.Thread(
+            target=lambda: answers.append(ann.send("/posts/1/comments", body="Typed text."))
+        )
+        late.start()
+        late.join()
+    assert answers[0].status_code == 503
+    assert "Typed text." in answers[0].text
+    assert ann.comment(path)

@@ -192,3 +192,26 @@ def test_what_is_refused_may_be_anything(near, text):
     fields = {"username": "olga", "password": "x", "other": text, "csrf_token": person.token()}
     headers = {"X-Forwarded-For": "192.0.2.1"}
     assert person.client.post("/login", data=fields, headers=headers).status_code == 429
+
+
+def test_one_address_does_not_hide_what_others_were_refused(near):
+    _, owner = near
+    most, _ = security.LIMITS["refusal by address"]
+
+    def trip(address, name):
+        fields = {"username": name, "website": "x", "csrf_token": owner.token()}
+        headers = {"X-Forwarded-For": address}
+        return owner.client.post("/signup", data=fields, headers=headers).status_code
+
+    assert [trip("192.0.2.1", f"flood-{n}") for n in range(most + 5)] == [422] * (most + 5)
+    assert trip("198.51.100.1", "quiet") == 422
+    ledger = owner.get("/owner/moderation").text
+    assert ledger.count("flood-") == most
+    assert "quiet" in ledger
+
+
+def test_a_refused_name_is_no_account(near):
+    app, _ = near
+    answers = [sign_up(app, "olga") for _ in range(7)]
+    assert statuses(answers) == [422] * 7
+    assert "This name is taken." in answers[-1].text

@@ -2,9 +2,11 @@
 
 import io
 import re
+import threading
 import zipfile
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from conftest import PASSWORD, Person
 
@@ -323,3 +325,34 @@ def test_a_password_that_was_changed_meanwhile_is_none(app, ann, monkeypatch):
 def test_large_numbers_lead_nowhere(owner, number):
     assert owner.get(f"/owner/people?before={number}").status_code == 200
     assert owner.send(f"/owner/moderation/{number}").status_code == 404
+
+
+def test_who_is_late_with_an_invitation_reads_that_it_was_used(make_app, monkeypatch):
+    app = make_app(SIGNUP="invite")
+    path = link(Person(app, "olga").sign_up().send("/owner/people"))
+    sign_up(Person(app, "ann"), path)
+    claims = security.claims_of
+    monkeypatch.setattr(security, "invitation_of", lambda token: claims("invitation", token))
+    answer = sign_up(Person(app, "bob"), path)
+    assert answer.status_code == 403
+    assert "an invitation that is new" in answer.text
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("path", ["/posts/new", "/posts/1/edit", "/posts/2/comments"])
+def test_nothing_is_published_at_the_moment_of_a_ban(owner, ann, database_url, path):
+    ann.send("/posts/new", title="Draft", body="x", action="draft")
+    owner.write("Of the owner")
+    token, answers = ann.token(), []
+    fields = {"title": "Late", "body": "Typed text.", "csrf_token": token}
+    with psycopg.connect(database_url) as other:
+        other.execute("UPDATE users SET banned_at = now() WHERE username = 'ann'")
+        late = threading.Thread(target=lambda: answers.append(ann.send(path, **fields)))
+        late.start()
+        late.join(0.5)
+        assert late.is_alive()
+        other.commit()
+        late.join()
+    assert answers[0].status_code == 400
+    assert "Typed text." in answers[0].text
+    assert "Typed text." not in owner.get("/").text + owner.get("/posts/2/of-the-owner").text
