@@ -16,6 +16,7 @@ from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
 
 import archive
+import cache
 import cli
 import config
 import database
@@ -89,6 +90,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     for function in (address, post_url, waiting):
         app.add_template_global(function)
     database.init_app(app)
+    cache.init_app(app, Post.next_due)
     security.init_app(app)
     app.register_blueprint(blog)
     app.register_blueprint(owner.pages)
@@ -675,9 +677,7 @@ def show_feed(
         )
     except ValueError:  # of links that cannot be made absolute
         abort(400, "The name of this host is none.")
-    response = Response(text, content_type=f"{FEEDS[kind]}; charset=utf-8")
-    response.add_etag()
-    return response.make_conditional(request)
+    return Response(text, content_type=f"{FEEDS[kind]}; charset=utf-8")
 
 
 @blog.get("/sitemap.xml")

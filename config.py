@@ -31,6 +31,7 @@ NEW_ACCOUNTS_MAY = "post"  # or "comment"
 SIGNUP = "open"  # or "invite", or "closed"; the first account can always be made
 MODERATION = "none"  # or "first": until one comment of an account is approved; or "all" comments
 RATE_LIMITS = "on"  # or "off" on a trusted network or for a load test
+CACHE_MAX = 64 * 1024 * 1024  # bytes of pages that are kept in memory; 0 keeps none
 MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 600 kB as a form
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
 PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
@@ -66,6 +67,8 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
         raise ValueError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
     if type(config["PROXIES"]) is not int or config["PROXIES"] < 0:
         raise ValueError("BLOG_PROXIES is the number of reverse proxies, for instance 1.")
+    if type(config["CACHE_MAX"]) is not int or config["CACHE_MAX"] < 0:
+        raise ValueError("BLOG_CACHE_MAX is a number of bytes, for instance 67108864.")
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():
             raise ValueError(f"BLOG_{name} is one of these words: {choices}.")

@@ -431,6 +431,11 @@ class Post(Base):
         return sa.tuple_(cls.published_at, cls.id)
 
     @classmethod
+    def next_due(cls) -> sa.Select[datetime]:
+        """`Select` of the time at which the next scheduled Post is published."""
+        return sa.select(sa.func.min(cls.published_at)).where(cls.published_at > now())
+
+    @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
         """`Select` of the user's drafts and scheduled Posts, newest first."""
         query = sa.select(cls).where(cls.published_at > now(), cls.author_id == user.id)
