@@ -82,6 +82,7 @@ class Memory:
         if place != self.place:
             if self.place:
                 self.engine.dispose(close=self.place[0] == os.getpid())
+                self.close()
             connection = self.engine.raw_connection()
             self.connection = connection.driver_connection
             connection.detach()
@@ -89,6 +90,12 @@ class Memory:
                 self.connection.autocommit = True  # or the first answer would be the last
             self.place = place
         return place, self.connection.execute(self.counter).fetchone()[0]
+
+    def close(self) -> None:
+        """Give the counter's connection back, if it is this process's."""
+        if self.place and self.place[0] == os.getpid():
+            self.connection.close()
+        self.place = ()
 
     def get(self, mark: int, key: Hashable) -> Any:
         """What was kept for the key since the mark, or None."""
