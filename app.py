@@ -1,6 +1,8 @@
 """The blog: its factory, then every page by section."""
 
 from datetime import datetime
+from functools import cache as once
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -44,8 +46,10 @@ from forms import (
 from models import (
     COMMENT_EDIT_MINUTES,
     NEVER,
+    PAGE_SIZE,
     TAG_COUNT_MAX,
     Comment,
+    Page,
     Picture,
     Place,
     Post,
@@ -59,8 +63,8 @@ from models import (
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
 FEED_MAX = 20  # entries; readers ask often enough to miss none
-SITEMAP_MAX = 50_000  # addresses in a file, by the protocol of sitemaps.org
-ARCHIVE_MAX = 5_000  # titles on a page, about 500 kB
+SITEMAP_MAX = 2_000  # addresses in a file, made in 0.1 s; the protocol allows 50,000
+ARCHIVE_MAX = 500  # titles on a page, about 100 kB
 FEEDS = {"xml": "application/atom+xml", "json": "application/feed+json"}
 NO_SIGN_UP = {
     "closed": "New accounts are not made here at present.",
@@ -84,10 +88,10 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     config.load(app, settings)
     app.url_map.converters["id"] = IdConverter
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
-    for text_filter in (rendering.markdown, rendering.excerpt, rendering.snippet):
-        app.add_template_filter(text_filter)
+    for name in ("markdown", "excerpt", "snippet", "date", "counted"):
+        app.add_template_filter(getattr(rendering, name))
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
-    for function in (address, post_url, waiting):
+    for function in (address, post_url, waiting, cache.kept):
         app.add_template_global(function)
     database.init_app(app)
     cache.init_app(app, Post.next_due)
@@ -177,13 +181,23 @@ def show_list(
     if kind != "html":
         return show_feed(kind, posts, heading, address(kind=None))
     before, after = place("before"), place("after")
-    page = page_of(posts, before, after, Post.place() if sorted_by is None else sorted_by)
+    page = once(partial(asked_page, posts, Post.place() if sorted_by is None else sorted_by))
+    if before or after:
+        page()
+    return render("posts.html", page=page, before=before, after=after, heading=heading, **context)
+
+
+def asked_page(posts: sa.Select[Post], order: sa.Tuple, size: int = PAGE_SIZE) -> Page:
+    """The page of a list at which the query string points; 404 for one that does not exist."""
+    before, after = place("before"), place("after")
+    page = page_of(posts, before, after, order, size)
     if before and not page.posts:
         abort(404)
     if after and not page.newer:
         # The newest page has one address, and is full if it can be.
-        return redirect(address(q=context.get("query")), 303)
-    return render("posts.html", page=page, before=before, after=after, heading=heading, **context)
+        rest = {name: text for name, text in request.args.items() if name != "after"}
+        abort(redirect(address(**rest), 303))
+    return page
 
 
 def place(name: str) -> Place | None:
@@ -202,11 +216,15 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    comments = db.session.scalars(Comment.under(post, current_user)).all()
+    writers = cache.kept("writers", None, partial(Comment.writers_under, post))
+    is_concerned = current_user.is_owner or current_user.id in writers
+    # One's own comments can be edited for some minutes, and so the part is kept for one.
+    reader = (current_user.id, database.now().minute) if is_concerned else None
+    comments = once(lambda: db.session.scalars(Comment.under(post, current_user)).all())
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
-    form = CommentForm() if current_user.is_authenticated and is_open else None
-    return render("post.html", post=post, comments=comments, form=form, **post.neighbours())
+    form = once(CommentForm) if current_user.is_authenticated and is_open else None
+    return render("post.html", post=post, comments=comments, form=form, reader=reader)
 
 
 @blog.get("/posts/<id:id>/<slug>.md")
@@ -220,19 +238,18 @@ def show_markdown(id: int, slug: str) -> ResponseReturnValue:
 
 @blog.get("/archive")
 def show_archive() -> ResponseReturnValue:
-    """Every title by year and month; past ARCHIVE_MAX titles, a page for each year."""
+    """Every title by year and month, in pages of ARCHIVE_MAX titles, or those of one year."""
     year, zone = request.args.get("year", type=int), current_app.config["ZONE"]
-    posts = Post.titles()
+    posts, years = Post.titles(), range(0)
     if year and 1970 <= year < NEVER.year:
         begin, end = (datetime(number, 1, 1, tzinfo=zone) for number in (year, year + 1))
         posts = posts.where(Post.published_at >= begin, Post.published_at < end)
-        return render("archive.html", posts=db.session.scalars(posts).all(), year=year)
-    if not db.session.scalar(posts.offset(ARCHIVE_MAX).limit(1)):
-        return render("archive.html", posts=db.session.scalars(posts).all())
-    ends = sa.select(sa.func.max(Post.published_at), sa.func.min(Post.published_at))
-    newest, oldest = db.session.execute(ends.where(Post.is_published)).one()
-    years = [at.astimezone(zone).year for at in (newest, oldest)]
-    return render("archive.html", posts=[], years=years)
+    page = asked_page(posts, Post.place(), ARCHIVE_MAX)
+    if page.newer or page.older:
+        ends = sa.select(sa.func.max(Post.published_at), sa.func.min(Post.published_at))
+        newest, oldest = db.session.execute(ends.where(Post.is_published)).one()
+        years = range(newest.astimezone(zone).year, oldest.astimezone(zone).year - 1, -1)
+    return render("archive.html", page=page, years=years, year=year)
 
 
 @blog.get("/privacy")
@@ -340,7 +357,9 @@ def show_picture(name: str) -> ResponseReturnValue:
 @login_required
 def drafts() -> ResponseReturnValue:
     """One's own drafts and scheduled posts."""
-    return show_list(Post.unpublished_by(current_user), heading="Your drafts")
+    return show_list(
+        Post.unpublished_by(current_user), heading="Your drafts", reader=current_user.id
+    )
 
 
 @blog.route("/posts/<id:id>/delete", methods=["GET", "POST"])

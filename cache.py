@@ -31,7 +31,7 @@ KEY += ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"]
 CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")  # which only the cache answers
 TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
 NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
-Part = TypeVar("Part", bound=str)
+Kept = TypeVar("Kept")
 
 
 class Memory:
@@ -234,17 +234,24 @@ def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
     app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
 
 
-def kept(key: Hashable, make: Callable[[], Part]) -> Part:
-    """The text that `make` gives for that key, or gave before; anew in a request that may write."""
+def kept(name: Hashable, reader: Hashable, caller: Callable[[], Kept]) -> Kept:
+    """What `caller` gives for this page and reader, or gave before; None is everybody.
+
+    In templates: `{% call kept("name", reader) %}…{% endcall %}`.
+    """
+    return remembered((name, reader, request.url), caller)
+
+
+def remembered(key: Hashable, make: Callable[[], Kept]) -> Kept:
+    """What `make` gives, or gave for that key before; anew in a request that may write."""
     memory: Memory | None = current_app.extensions.get("memory")
     if not memory or request.method not in SAFE_METHODS:
         return make()
     if "mark" not in g:
         g.mark = memory.mark()
-    if g.mark is None:
-        return make()
-    part: Part | None = memory.get(g.mark, key)
-    if part is None:
-        part = make()
-        memory.put(g.mark, key, part, len(part))
-    return part
+    value: Kept | None = None if g.mark is None else memory.get(g.mark, key)
+    if value is None:
+        value = make()
+        if g.mark is not None:
+            memory.put(g.mark, key, value, len(str(value)))
+    return value

@@ -219,9 +219,9 @@ class Session(Base):
     ends_at: Mapped[datetime] = mapped_column(index=True)
 
     @classmethod
-    def user_of(cls, session_id: str) -> sa.Select[User]:
-        """`Select` of the User of a session that has not ended."""
-        query = sa.select(User).join(cls).where(cls.id == session_id, cls.ends_at > now())
+    def user_of(cls, session_id: str) -> sa.Select[User, datetime]:
+        """`Select` of the User of a session, unless banned, and of the time when it ends."""
+        query = sa.select(User, cls.ends_at).join(cls).where(cls.id == session_id)
         return query.where(User.banned_at.is_(None))
 
 
@@ -259,6 +259,12 @@ class Comment(Base):
     def under(cls, post: "Post", user: User | Visitor) -> sa.Select["Comment"]:
         """`Select` of the post's Comments that the user may read, oldest first."""
         return cls.visible_to(user).where(cls.post_id == post.id)
+
+    @classmethod
+    def writers_under(cls, post: "Post") -> set[int]:
+        """The ids of all who see more there than a visitor: the author, and who commented."""
+        query = sa.select(cls.author_id).where(cls.post_id == post.id)
+        return {post.author_id, *db.session.scalars(query)}
 
     @classmethod
     def waiting(cls) -> sa.Select["Comment"]:
@@ -536,18 +542,22 @@ def place_at(key: str) -> Place:
 
 
 def page_of(
-    posts: sa.Select[Post], before: Place | None, after: Place | None, place: sa.Tuple
+    posts: sa.Select[Post],
+    before: Place | None,
+    after: Place | None,
+    place: sa.Tuple,
+    size: int = PAGE_SIZE,
 ) -> Page:
-    """The PAGE_SIZE posts next older than `before` or newer than `after`, else the newest."""
+    """The `size` posts next older than `before` or newer than `after`, else the newest."""
     bounds = {}
     if before:
         posts = posts.where(place < before)
         bounds["until"] = min(before[0], now())  # of two bounds, SQLite would start at the first
     if after:
         posts = posts.where(place > after).order_by(None).order_by(*place.clauses)
-    found = db.session.scalars(posts.limit(PAGE_SIZE + 1), bounds).all()
-    shown = found[:PAGE_SIZE][:: -1 if after else 1]
-    is_more = len(found) > PAGE_SIZE
+    found = db.session.scalars(posts.limit(size + 1), bounds).all()
+    shown = found[:size][:: -1 if after else 1]
+    is_more = len(found) > size
     newer = shown[0].key if shown and (is_more if after else before) else None
     older = shown[-1].key if shown and (is_more or after) else None
     return Page(shown, newer, older)

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from datetime import datetime, tzinfo
 from functools import cache, lru_cache
 
 import nh3
@@ -77,6 +78,7 @@ def plain(text: str) -> str:
     return CONTROLS.sub("", " ".join(html.unescape(bare).split()))
 
 
+@lru_cache(maxsize=REMEMBERED)
 def excerpt(text: str) -> str:
     """The beginning of the rendered text, as plain text, cut between words."""
     words = plain(text)
@@ -104,6 +106,18 @@ def snippet(text: str, pattern: str) -> tuple[str, str, str]:
     return before, words[begin:end], after
 
 
+@lru_cache(maxsize=REMEMBERED)
+def date(at: datetime, zone: tzinfo, form: str = "%Y-%m-%d") -> Markup:
+    """The day of an aware time in that zone, in the form of `strftime`, for people and programs."""
+    at = at.astimezone(zone)
+    return Markup(f'<time datetime="{at.isoformat("T", "seconds")}">{at.strftime(form)}</time>')
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: 1 comment, 1,000 comments."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def fold(text: str) -> str:
     """The text without case and accents, each character in its place."""
     return text.lower() if text.isascii() else "".join(map(_fold_one, text))
@@ -114,6 +128,7 @@ def _fold_one(char: str) -> str:
     return unicodedata.normalize("NFKD", char)[0].lower()[0]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def slug(title: str) -> str:
     """The words of a title for its URL: letters of any script, digits, hyphens; may be empty."""
     plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", title.casefold()))

@@ -5,7 +5,8 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_address, ip_network
 from threading import BoundedSemaphore
 from typing import Any, NoReturn
@@ -19,7 +20,8 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from database import counting, db, locked, now, wait_in_line
+from cache import remembered
+from database import SAFE_METHODS, counting, db, locked, now, wait_in_line
 from models import REFUSAL_DAYS, Attempt, Comment, Post, Refusal, Session, User, Visitor
 from rendering import CONTROLS
 
@@ -141,9 +143,18 @@ def is_password_of(user: User | None, password: str) -> bool:
 @login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
-    if user := db.session.scalar(Session.user_of(session_id)):
+    user, ends_at = remembered(("session", session_id), partial(find_user, session_id))
+    return user if user and ends_at > now() else None
+
+
+def find_user(session_id: str) -> tuple[User | None, datetime]:
+    """The user of that session, and when it ends."""
+    user, ends_at = db.session.execute(Session.user_of(session_id)).first() or (None, now())
+    if user:
         user.session_id = session_id
-    return user
+        if request.method in SAFE_METHODS:
+            db.session.expunge(user)  # other requests will read it
+    return user, ends_at
 
 
 def log_in(user: User, keep: bool) -> None:

@@ -151,10 +151,14 @@ def test_a_large_archive_has_a_page_a_year(app, ann, nobody, post, monkeypatch):
     with app.app_context():
         db.session.get(Post, 1).published_at -= timedelta(days=2 * 366)
         db.session.commit()
-    years = re.findall(r'href="(\?year=\d+)"', nobody.get("/archive").text)
+    page = nobody.get("/archive").text
+    years = re.findall(r'href="(/archive\?year=\d+)"', page)
     assert len(years) == 3
-    assert "By bob" in nobody.get(f"/archive{years[-1]}").text
-    assert "By bob" not in nobody.get(f"/archive{years[0]}").text
+    assert "By bob" in nobody.get(years[-1]).text
+    assert "By bob" not in nobody.get(years[0]).text + page
+    following = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert "By bob" in nobody.get(following).text
+    assert nobody.get(f"{following}&year=1970").status_code == 404
 
 
 @pytest.mark.parametrize("year", ["x", "0", "99999999999", "-5", "9999"])
