@@ -32,6 +32,7 @@ from app import create_app
 from bench import growth, servers
 from database import db
 
+NEEDED = {"wrk": "wrk", "taskset": "util-linux", "timeout": "coreutils"}
 CLIENTS = 16  # connections, each of which asks again when it has its answer
 POSTS = 10  # on the home page; the comments go to an older one, which no row shows
 COMMENTS = 10  # under the newest
@@ -42,6 +43,7 @@ TEXT = (
     "The bakery at the corner opens before the first train and closes when the last bread is sold. "
 )
 BARE, BARE_POST, TUTORIAL = "bare WSGI: home", "bare WSGI: post", "the Flask tutorial's blog: home"
+RAW = "raw sqlite3: a row"
 NONE = " | \N{EN DASH}"  # in a cell
 INSERT = "INSERT INTO comments (post_id, author_id, body, created_at) VALUES (1, ?, ?, ?)"
 
@@ -180,17 +182,17 @@ def insert(row, seconds):
     return len(times) / (now - start), 1000 * centiles[49], 1000 * centiles[98]
 
 
-def blog_rows(blog, port, suffix=""):
+def blog_rows(name, blog, port):
     """The main rows of a blog, or of one whose server is missing."""
     blog = blog or Blog("", "", {}, [])
     reader = {"headers": blog.cookie, "shows": b'">person15</a>'}
-    new, raw = "/posts/1/comments", "raw sqlite3: a row"
+    new = "/posts/1/comments"
     return [
-        Row(f"home{suffix}", port, "/", BARE, shows=b"10</a></h2>"),
-        Row(f"post{suffix}", port, blog.post, BARE_POST, shows=TEXT.strip().encode()),
-        Row(f"home, logged in{suffix}", port, "/", BARE, **reader),
-        Row(f"post, logged in{suffix}", port, blog.post, BARE_POST, **reader),
-        Row(f"a comment{suffix}", port, new, raw, people=blog.people, database=blog.url),
+        Row(f"{name}: home", port, "/", BARE, shows=b"10</a></h2>"),
+        Row(f"{name}: post", port, blog.post, BARE_POST, shows=TEXT.strip().encode()),
+        Row(f"{name}: home, logged in", port, "/", BARE, **reader),
+        Row(f"{name}: post, logged in", port, blog.post, BARE_POST, **reader),
+        Row(f"{name}: a comment", port, new, RAW, people=blog.people, database=blog.url),
     ]
 
 
@@ -216,8 +218,8 @@ def start(stack, folder, seconds):
     _, headers, home = ask(port, "/", {})
     _, _, post = ask(port, on_sqlite.post, {})
     (folder / "pages").mkdir()
-    (folder / "pages" / "home").write_bytes(home)
-    (folder / "pages" / "post").write_bytes(post)
+    for name, page in (("home", home), ("post", post)):
+        (folder / "pages" / name).write_bytes(page)
     bare, flask = (serve(name, f"bench.opponents:{name}") for name in ("bare", "flask"))
     url = stack.enter_context(servers.postgresql(folder / "postgresql.log", seconds))
     on_postgresql = fill(url, str(folder)) if url else None
@@ -234,14 +236,14 @@ def start(stack, folder, seconds):
         Row("Flask: home", flask, "/home", BARE, page=home),
         Row("Flask: post", flask, "/post", BARE_POST, page=post),
         Row("Flask: hello", flask, "/", BARE, page=b"Hello, World!"),
-        *blog_rows(on_sqlite, port),
-        Row("raw sqlite3: a row", None, "", database=on_sqlite.url),
-        Row("home, 304", tagged, "/", BARE, tag, status=304),
-        Row("home, first render", first, "/", TUTORIAL, page=home),
-        Row("post, first render", first, on_sqlite.post, BARE_POST, page=post),
-        Row("search, first render", first, "/search?q=blog", BARE, shows=b"<mark>"),
+        *blog_rows("blog", on_sqlite, port),
+        Row(RAW, None, "", database=on_sqlite.url),
+        Row("blog: home, 304", tagged, "/", BARE, tag, status=304),
+        Row("blog: home, first render", first, "/", TUTORIAL, page=home),
+        Row("blog: post, first render", first, on_sqlite.post, BARE_POST, page=post),
+        Row("blog: search, first render", first, "/search?q=blog", BARE, shows=b"<mark>"),
         Row(TUTORIAL, flaskr, "/", BARE, shows=samples()[-1][0].encode()),
-        *blog_rows(on_postgresql, other, ", on PostgreSQL"),
+        *blog_rows("blog on PostgreSQL", on_postgresql, other),
     ]
     return rows, processes
 
@@ -268,13 +270,13 @@ def table(rows, results):
     yield "| | a second | in the rounds | median, ms | p99, ms | p99 / median | beside |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for row in rows:
-        if not (found := results[row.name]):
+        found, others = results[row.name], results.get(row.beside, [])
+        if not found:
             yield f"| {row.name}{NONE * 6} |"
             continue
         rate, median, p99 = map(statistics.median, zip(*found, strict=True))
         rates = [result[0] for result in found]
-        pairs = zip(rates, results.get(row.beside, []), strict=False)
-        ratios = [own / other[0] for own, other in pairs]
+        ratios = [own / other[0] for own, other in zip(rates, others, strict=False)]
         beside = f"{statistics.median(ratios):.2f} times {row.beside}" if ratios else ""
         yield (
             f"| {row.name} | {rate:,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
@@ -298,14 +300,9 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="for each row, in each round")
-    parser.add_argument(
-        "--scale",
-        type=int,
-        nargs="?",
-        const=growth.SIZES[-1],
-        choices=growth.SIZES,
-        help="how each page's time grows instead, from 1,000 posts to so many",
-    )
+    scale = {"nargs": "?", "const": growth.SIZES[-1], "choices": growth.SIZES}
+    text = "how each page's time grows instead, from 1,000 posts to so many"
+    parser.add_argument("--scale", type=int, help=text, **scale)
     options = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("BLOG_")]:
         del os.environ[name]  # settings of a blog of yours
@@ -317,9 +314,9 @@ def main():
         if options.scale:
             growth.measure(folder, options.scale)
             return
-        for program, package in (("wrk", "wrk"), ("taskset", "util-linux")):
+        for program, package in NEEDED.items():
             if not shutil.which(program):
-                sys.exit(f"{program} is missing: apt-get install {package}")
+                sys.exit(f"{program} is missing; on Debian: apt-get install {package}")
         seconds = 300 + options.rounds * 30 * (options.seconds + 5)
         rows, processes = start(stack, folder, seconds)
         results = measure(rows, options.rounds, options.seconds)

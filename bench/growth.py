@@ -92,5 +92,5 @@ def measure(folder, largest):
             cells = [f"{first:.2f}", *(f"{time:.2f} ({time / first:.2f})" for time in others)]
             print(f"| {name}{suffix} |", " | ".join(cells), "|", flush=True)
     print(
-        "\nThe archive lists up to 5,000 titles, then only the years; a part of the sitemap, 50,000."
+        "\nThe archive lists 5,000 titles at most, then only years; a part of the sitemap, 50,000."
     )
