@@ -39,9 +39,7 @@ COMMENTS = 10  # under the newest
 PASSWORD = "correct horse 9"
 SETTINGS = {"SECRET_KEY": "bench", "RATE_LIMITS": "off"}
 TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
-TEXT = (
-    "The bakery at the corner opens before the first train and closes when the last bread is sold. "
-)
+TEXT = "The bakery at the corner opens before the first train and closes when all is sold. "
 BARE, BARE_POST, TUTORIAL = "bare WSGI: home", "bare WSGI: post", "the Flask tutorial's blog: home"
 RAW = "raw sqlite3: a row"
 NONE = " | \N{EN DASH}"  # in a cell
@@ -197,7 +195,7 @@ def blog_rows(name, blog, port):
 
 
 def start(stack, folder, seconds):
-    """Start every server; all rows, and the blogs' and Flask's processes by their names."""
+    """Start every server; all rows, and the processes of Granian by their names."""
 
     def serve(name, app, **options):
         options = {"BENCH_FOLDER": str(folder)} | options
