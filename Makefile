@@ -1,4 +1,4 @@
-# make run, make test, make check; `make PYTHON=python3.13 run` takes another Python.
+# make run, make test, make check, make bench; `make PYTHON=python3.13 run` takes another Python.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -20,6 +20,10 @@ check: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# make bench OPTIONS="--rounds 1 --seconds 1", or OPTIONS="--scale 100000"
+bench: .venv/run
+	@$(BIN)/python -m bench $(OPTIONS)
+
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The blog needs Python 3.11 or newer: make PYTHON=python3.13 run")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
@@ -37,4 +41,4 @@ node_modules/.installed: package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock && touch $@ \
 		|| echo "Without npm, the HTML checker and Lighthouse are not installed."
 
-.PHONY: run test check
+.PHONY: run test check bench
