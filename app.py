@@ -71,7 +71,6 @@ NO_SIGN_UP = {
     "invite": "A new account needs an invitation that is new, too. Ask the owner for one.",
 }
 NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again on an error page
-FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 
 blog = Blueprint("blog", __name__)
 
@@ -167,7 +166,12 @@ def search_posts() -> ResponseReturnValue:
     if not asked:
         return render("search.html", query=query)
     posts = search.found(asked, place("before"), place("after"))
-    return show_list(posts, heading=f"Search for {query}", query=query, asked=search.pattern(asked))
+    heading, shown = f"Search for {query}", search.pattern(asked)
+    page = show_list(posts, heading=heading, query=query, asked=shown)
+    response = current_app.make_response(page)
+    # Pages far down are asked for once, and would push out others.
+    response.cache_control.no_store = bool(request.args.keys() & {"before", "after"})
+    return response
 
 
 def show_list(
@@ -350,7 +354,7 @@ def show_picture(name: str) -> ResponseReturnValue:
     """A picture of a post. Whoever knows its name may see it, which nobody guesses."""
     query = sa.select(Picture.webp).join(User).where(User.banned_at.is_(None))
     webp = db.first_or_404(query.where(Picture.name == name))
-    return Response(webp, mimetype="image/webp", headers={"Cache-Control": FOREVER})
+    return Response(webp, mimetype="image/webp", headers={"Cache-Control": cache.FOREVER})
 
 
 @blog.get("/drafts")

@@ -11,6 +11,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ COUNTERS = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_sn
 KEY = ["wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT"]
 KEY += ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"]
 CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")  # which only the cache answers
+FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
 NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
 Kept = TypeVar("Kept")
@@ -230,8 +233,25 @@ def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
         if app.debug or not memory.most or not memory.counter:
             return
     app.extensions["memory"] = memory
+    files = sorted(Path(str(app.static_folder)).iterdir())
+    contents = b"".join(file.read_bytes() for file in files)
+    mark = hashlib.blake2b(contents, digest_size=6).hexdigest()
+    app.url_defaults(partial(_mark_static, mark))
+    app.after_request(partial(_keep_static, mark))
     pages = Pages(app.wsgi_app, memory, app.config["SESSION_COOKIE_NAME"])
     app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
+
+
+def _mark_static(mark: str, endpoint: str, values: dict[str, Any]) -> None:
+    if endpoint == "static":
+        values["v"] = mark
+
+
+def _keep_static(mark: str, response: Response) -> Response:
+    """Let browsers keep a file whose address changes with its contents."""
+    if request.endpoint == "static" and request.args.get("v") == mark:
+        response.headers["Cache-Control"] = FOREVER
+    return response
 
 
 def kept(name: Hashable, reader: Hashable, caller: Callable[[], Kept]) -> Kept:

@@ -17,6 +17,7 @@ from models import EPOCH, PAGE_SIZE, Place, Post, newest_first
 
 QUERY_MAX = 200  # characters; more are cut off
 WORDS_MAX = 16  # in quotes, and of such phrases and lone words; more are left out
+TIME_MAX = 2_000  # milliseconds on PostgreSQL; common words that never meet could take longer
 NEWEST = 500  # posts that PostgreSQL looks through before it gathers all matches of rare words
 SECOND = timedelta(seconds=1)
 ID_BITS = 30  # of a row's number in FTS5; the bits above are the second of publication
@@ -52,7 +53,10 @@ def pattern(asked: list[Phrase]) -> str:
 
 def found(asked: list[Phrase], before: Place | None, after: Place | None) -> sa.Select[Post]:
     """`Select` of the published Posts that hold every phrase; no more of them than fill a page."""
-    find = _in_fts5 if db.engine.dialect.name == "sqlite" else _in_tsvector
+    find = _in_fts5
+    if db.engine.dialect.name == "postgresql":
+        find = _in_tsvector
+        db.session.execute(sa.text(f"SET LOCAL statement_timeout = {TIME_MAX}"))
     # Behind this place there are drafts, whose words are nobody's to guess.
     newest = (now() + SECOND, 0)
     before = min(before or newest, newest)

@@ -192,3 +192,23 @@ def test_search_is_in_the_header_of_every_page_but_not_for_search_engines(nobody
     ann.write()
     assert '<meta name="robots" content="noindex">' in nobody.get("/search?q=title").text
     assert "Disallow: /search" in nobody.get("/robots.txt").text
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_words_that_never_meet_do_not_keep_the_database_busy(app, monkeypatch):
+    monkeypatch.setattr(search, "TIME_MAX", 50)
+    with app.test_request_context():
+        search.found(search.phrases("two words"), None, None)
+        with pytest.raises(sa.exc.OperationalError, match="timeout"):
+            db.session.execute(sa.text("SELECT pg_sleep(5)"))
+
+
+def test_only_the_first_page_of_a_search_is_kept(app, ann, nobody):
+    with app.app_context():
+        posts = [Post(author_id=1, title="No", body="text") for _ in range(2 * PAGE_SIZE)]
+        db.session.add_all(posts)
+        db.session.commit()
+    first = nobody.get("/search?q=text")
+    assert first.headers["Cache-Control"] == "no-cache"
+    following = re.search(r'rel="next" href="([^"]+)"', first.text)[1].replace("&amp;", "&")
+    assert nobody.get(following).headers["Cache-Control"] == "no-store"
