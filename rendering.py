@@ -1,12 +1,18 @@
 """User text to safe HTML: the one door through which it reaches a page."""
 
+import hashlib
 import html
 import re
 import unicodedata
+from collections.abc import Hashable
 from datetime import datetime, tzinfo
 from functools import cache, lru_cache
+from threading import Lock
+from typing import Any
 
 import nh3
+from cachetools import LRUCache, cached
+from cachetools.keys import hashkey
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from markupsafe import Markup
@@ -22,7 +28,9 @@ SNIPPET_MAX = 140  # characters on either side of a match
 NESTING_MAX = 20  # quotes in lists in quotes; bounds the time of hostile texts
 EXPANSION_MAX = 300_000  # characters that links by reference may grow to
 COLOURED_MAX = 3_000  # characters of a block of code; hostile ones take some lexers 0.3 s
-REMEMBERED = 256  # rendered texts; usual ones take 10 kB, the worst 700 kB
+RENDERED_MAX = 8_000_000  # characters of rendered texts that are kept; usual ones have 3,000
+KEY_SIZE = 200  # bytes, about
+REMEMBERED = 256  # slugs and dates
 # The languages whose lexers kept their time with hostile code; others took minutes.
 LANGUAGES = set(
     "bash c c++ console cpp css diff docker dockerfile go html ini java javascript js json kotlin "
@@ -47,7 +55,17 @@ SET_ATTRIBUTES = {
 }
 
 
-@lru_cache(maxsize=REMEMBERED)
+def _size(page: str) -> int:
+    return len(page) + KEY_SIZE
+
+
+def _key(text: str, *options: Any, **named: Any) -> Hashable:
+    """A key that is short, however long the text: its digest."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashkey(digest, *options, **named)
+
+
+@cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
 def markdown(text: str, small: bool = False, base: str = "") -> Markup:
     """Safe HTML of a Markdown text, whose links are absolute where `base`, a URL, is given.
 
@@ -70,7 +88,7 @@ def markdown(text: str, small: bool = False, base: str = "") -> Markup:
     return Markup(CONTROLS.sub("", clean))
 
 
-@lru_cache(maxsize=REMEMBERED)
+@cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
 def plain(text: str) -> str:
     """The words of the rendered text; no notes, tables or code."""
     page = _parser(small=False).render(text)
@@ -78,7 +96,6 @@ def plain(text: str) -> str:
     return CONTROLS.sub("", " ".join(html.unescape(bare).split()))
 
 
-@lru_cache(maxsize=REMEMBERED)
 def excerpt(text: str) -> str:
     """The beginning of the rendered text, as plain text, cut between words."""
     words = plain(text)

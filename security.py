@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from flask import Flask, Response, abort, current_app, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, current_user, login_user, logout_user
 from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
@@ -69,6 +69,11 @@ class SessionInterface(SecureCookieSessionInterface):
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Set the cookie, or say that the response depends on it; a file never does."""
+        if not response.cache_control.immutable:
+            super().save_session(app, session, response)
 
 
 def init_app(app: Flask) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import rendering
 from rendering import COLOURED_MAX, EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
 
 PIECES = [
@@ -177,3 +178,11 @@ def test_a_slug_fits_into_a_path(title):
     assert len(made) <= SLUG_MAX
     assert not re.search(r"[\s/?#%.\\&<>\"']|^-|-$|--", made)
     assert unquote(made) == made
+
+
+def test_what_is_kept_is_bounded_in_size():
+    texts = [f"[a]: /{n}\n" + "x" * 50_000 for n in range(300)]
+    [rendering.markdown(text) for text in texts]
+    kept = rendering.markdown.cache
+    assert len(kept) < 200
+    assert kept.currsize <= kept.maxsize == rendering.RENDERED_MAX
