@@ -411,9 +411,8 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
 @blog.post("/posts/<id:id>/comments")
 @login_required
 def new_comment(id: int) -> ResponseReturnValue:
-    """Comment on a post, which nobody can delete meanwhile."""
-    query = sa.select(Post).where(Post.id == id, Post.is_published)
-    post = db.first_or_404(query)
+    """Comment on a post. 404 if it is deleted meanwhile, 403 if it takes no comments."""
+    post = db.first_or_404(sa.select(Post).where(Post.id == id, Post.is_published))
     form = CommentForm()
     if post.comments_closed:
         security.note_refusal("Comments on the post are closed", form.body.data)
@@ -421,13 +420,16 @@ def new_comment(id: int) -> ResponseReturnValue:
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=post), form.status
     hold()
-    db.first_or_404(locked(query, read=True, key_share=True, of=Post))
     typed = {"post_id": id, "author_id": current_user.id, "body": form.body.data}
     comment = sent_before(Comment, **typed)
     if not comment:
         security.check_texts(Comment)
         comment = Comment(**typed, post=post, author=db.session.get(User, current_user.id))
-        take(comment)
+        try:
+            take(comment)
+        except sa.exc.IntegrityError:
+            db.session.rollback()
+            abort(404)
     return redirect(post_url(post, f"comment-{comment.id}"), 303)
 
 

@@ -120,8 +120,16 @@ def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_pat
         make_app()
 
 
-@pytest.mark.parametrize("action", ["edit", "delete"])
-@pytest.mark.parametrize("kind", ["posts", "comments"])
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [
+        ("posts", "edit"),
+        ("posts", "delete"),
+        ("posts", "comments"),
+        ("comments", "edit"),
+        ("comments", "delete"),
+    ],
+)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url, kind, action):
     ann.comment(ann.write())
