@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -290,15 +289,6 @@ def test_a_zip_with_links_is_refused(app, tmp_path):
     link = zipfile.ZipInfo("posts/1-link.md")
     link.external_attr = 0o120777 << 16
     assert "is a link" in refused(app, zipped(tmp_path / "bad.zip", {link: "/etc/passwd"}))
-
-
-@on_sqlite
-def test_a_zip_with_a_name_twice_is_refused(app, tmp_path):
-    path = zipped(tmp_path / "bad.zip", {})
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as file:
-        warnings.simplefilter("ignore")
-        file.writestr("accounts.jsonl", "")
-    assert "two members of one name" in refused(app, path)
 
 
 @on_sqlite
