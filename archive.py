@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from xml.etree import ElementTree
 
 import sqlalchemy as sa
 import yaml
-from PIL import Image
 
 import forms
 import models
@@ -40,22 +38,20 @@ BRACKETS_MAX = 200  # in it; thousands within each other take seconds
 IDS = range(1, models.ID_MAX + 1)
 NO_PASSWORD = "!"  # no password has this hash; a reset link works
 ZIPPED = {User: "accounts", Post: "posts", Comment: "comments", Picture: "pictures"}
-# By what a row is known again. Accounts are by their names.
+NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}
+# By what a row is known again; accounts are by their names.
 SAME = {
     Post: (Post.author_id, Post.created_at, Post.title),
     Comment: (Comment.post_id, Comment.author_id, Comment.created_at, Comment.body),
     Picture: (Picture.name,),
 }
-# Of texts that the database does not bound.
-LENGTHS = {
-    "users.about": forms.ABOUT_MAX,
-    "posts.body": forms.POST_MAX,
-    "comments.body": forms.COMMENT_MAX,
-}
+# Characters of a table's texts that the database does not bound.
+LENGTHS = {"users": forms.ABOUT_MAX, "posts": forms.POST_MAX, "comments": forms.COMMENT_MAX}
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
 FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
-NAME = re.compile(r"(\d{4}-\d\d-\d\d)?-?(.*)")  # of a file, as Jekyll gives it
-UNPUBLISHED = {"state": "draft", "draft": "true", "published": "false"}  # by us, Hugo and Jekyll
+# A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
+FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
+UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
 # What a damaged zip makes its reader raise.
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 Record = dict[str, Any]
@@ -79,13 +75,9 @@ class Summary(NamedTuple):
 
     def sentences(self) -> list[str]:
         """All of it for people, the numbers last."""
-        numbers = {
-            "Added": self.added,
-            "Here already": self.known,
-            "Left out": self.left_out,
-            "Not fetched": Counter(attachments=len(self.not_fetched)),
-            "Skipped": Counter({"bad records": len(self.skipped)}),
-        }
+        numbers = {"Added": self.added, "Here already": self.known, "Left out": self.left_out}
+        numbers["Not fetched"] = Counter(attachments=len(self.not_fetched))
+        numbers["Skipped"] = Counter({"bad records": len(self.skipped)})
         texts = [
             f"{claim}: {', '.join(f'{count:,} {noun}' for noun, count in (+counts).items())}."
             for claim, counts in numbers.items()
@@ -150,6 +142,14 @@ class _Import:
         self.accounts = {user.username.lower(): user for user in users}
         self.is_empty = not users
         self.author = author or next((user.username for user in users if user.is_owner), "")
+        self.readers: dict[type, Callable[[Any], Any]] = {
+            UTCDateTime: self.time,
+            sa.JSON: self.tags,
+            sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
+            sa.Boolean: lambda given: str(given).lower() == "true",
+            sa.String: lambda given: forms.tidy(str(given)),
+            sa.LargeBinary: bytes,
+        }
         self.post_ids: dict[str, int] = {}  # by the ids in the file
         self.here: dict[int, Any] = {}  # ids by the hash of what a row is known again by
         for model, columns in SAME.items():
@@ -208,32 +208,23 @@ class _Import:
             name, given = column.name, record.get(column.name)
             if given is not None and (name != "id" or self.is_empty):
                 values[name] = self.value(column, given)
-            has_default = getattr(column.default, "is_scalar", False)
-            is_optional = column.nullable or column.primary_key or has_default
-            if not (is_optional or values.get(name)):
+            if name in NEEDED and not values.get(name):
                 raise ValueError(f"it has no {name}")
         return values
 
     def value(self, column: sa.Column[Any], given: Any) -> Any:
         """What JSON, YAML, TOML or XML gives for a column, as the column has it."""
-        readers: dict[type, Callable[[Any], Any]] = {
-            UTCDateTime: self.time,
-            sa.JSON: self.tags,
-            sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
-            sa.Boolean: lambda given: str(given).lower() == "true",
-            sa.String: lambda given: forms.tidy(str(given)),
-            sa.LargeBinary: bytes,
-        }
-        kind, most = type(column.type), getattr(column.type, "length", None)
+        kind, length = type(column.type), getattr(column.type, "length", None)
         try:
             if isinstance(given, list | dict) and kind is not sa.JSON:
                 raise ValueError(given)
-            value = readers[kind](given)
-        except (ValueError, OverflowError) as error:
+            value = self.readers[kind](given)
+        except ValueError as error:
             raise ValueError(f"its {column.name} cannot be read: {str(given)[:40]}") from error
-        value = " ".join(value.split()) if most else value
-        most = most or LENGTHS.get(str(column))
-        if most and len(value) > most:
+        if length:
+            value = " ".join(value.split())
+        most = length or LENGTHS.get(column.table.name, TEXT_MAX)
+        if isinstance(value, str) and len(value) > most:
             count = f"{len(value):,} characters; it can have {most:,}"
             raise ValueError(f"its {column.name} has {count}")
         return value
@@ -322,14 +313,16 @@ class _Import:
     ) -> None:
         """Take each record of a file of JSON lines."""
         name = f"{ZIPPED[model]}.jsonl"
-        count = sum(1 for _ in _lines(archive, name))
-        lines = self.track(_lines(archive, name), ZIPPED[model], count)
-        for number, line in enumerate(lines, start=1):
-            with self.record(f"{name}, line {number}"):
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("it is no JSON object")
-                take(record)
+        with archive.open(name) as file:
+            lines = partial(iter, partial(file.readline, TEXT_MAX), b"")
+            count = sum(1 for _ in lines())
+            file.seek(0)
+            for number, line in enumerate(self.track(lines(), ZIPPED[model], count), start=1):
+                with self.record(f"{name}, line {number}"):
+                    record = json.loads(line)
+                    if not isinstance(record, dict):
+                        raise ValueError("it is no JSON object")
+                    take(record)
 
     def comment(self, record: Record) -> None:
         """Take a comment on a post of the same zip."""
@@ -339,23 +332,19 @@ class _Import:
         self.add(Comment, record | {"post_id": post_id})
 
     def picture(self, archive: zipfile.ZipFile, record: Record) -> None:
-        """Take a picture, if its file is what its name says."""
+        """Take a picture with its file."""
         name = str(record.get("name"))
         if not re.fullmatch(models.PICTURE, f"/pictures/{name}"):
             raise ValueError(f"“{name[:60]}” is no picture's name")
         webp = _read(archive, f"pictures/{name}", BYTES_MAX)
-        try:
-            width, height = Image.open(BytesIO(webp), formats=["WEBP"]).size
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name} is no WebP") from error
-        if not name.endswith(f"-{width}x{height}.webp"):
-            raise ValueError(f"{name} has {width} by {height} pixels")
+        if webp[:4] + webp[8:12] != b"RIFFWEBP":
+            raise ValueError(f"{name} is no WebP")
         self.add(Picture, record | {"webp": webp})
 
     def take_folder(self, folder: Path) -> None:
         """Take every Markdown file below a folder, but for Hugo's pages of lists."""
-        files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".markdown")]
-        files = [path for path in files if path.name != "_index.md" and path.is_file()]
+        files = [path for path in sorted(folder.rglob("*.m*")) if FILE.fullmatch(path.name)]
+        files = [path for path in files if path.is_file()]
         for path in self.track(files, "files", len(files)):
             name = path.relative_to(folder)
             with self.record(str(name)), path.open("rb") as file:
@@ -367,36 +356,33 @@ class _Import:
     def take_wordpress(self, path: Path) -> None:
         """Take the authors, posts and comments of a WordPress export, as it is read."""
         steps = range(0, path.stat().st_size, TEXT_MAX)
-        logins: dict[str, str] = {}  # by the authors' numbers
         post_id = 0
         with path.open("rb") as file:
             chunks = (file.read(TEXT_MAX) for _ in self.track(steps, "MiB", len(steps)))
             for kind, place, fields in wordpress.blocks(chunks):
                 with self.record(place):
                     if kind == "author":
-                        login = logins[fields["author_id"]] = fields["author_login"]
-                        self.person(login, fields["author_display_name"])
-                    elif kind == "item":
+                        self.person(fields["author_login"], fields["author_display_name"])
+                    elif kind == "comment":
+                        self.wordpress_comment(fields, post_id)
+                    else:
                         post_id = 0
                         post_id = self.wordpress_post(fields, place)
-                    else:
-                        login = logins.get(fields["comment_user_id"], "")
-                        self.wordpress_comment(fields, post_id, login)
 
-    def wordpress_post(self, fields: wordpress.Fields, place: str) -> int:
+    def wordpress_post(self, fields: wordpress.Fields, place: str) -> Any:
         """Take an item that is a post; its id here."""
         if fields["post_type"] == "attachment":
             address = fields["attachment_url"]
             self.summary.not_fetched.append(f"{place}: {address} was not fetched.")
             return 0
         post = wordpress.post(fields)
-        return int(self.add(Post, post | {"author": self.person(fields["creator"] or self.author)}))
+        return self.add(Post, post | {"author": self.person(fields["creator"] or self.author)})
 
-    def wordpress_comment(self, fields: wordpress.Fields, post_id: int, login: str) -> None:
+    def wordpress_comment(self, fields: wordpress.Fields, post_id: int) -> None:
         """Take a comment on a post that was taken."""
         if not post_id:
             raise wordpress.UnfitError("comments (without a post)")
-        comment = wordpress.comment(fields)
+        comment, login = wordpress.comment(fields), fields["login"]
         author = self.person(login or comment["author"], is_author=bool(login))
         self.add(Comment, comment | {"post_id": post_id, "author": author})
 
@@ -413,8 +399,7 @@ def _rows(model: type[Any], user: User | None, track: Track) -> Iterable[Record]
     query = sa.select(*(column for column in _columns(model) if column.name not in hidden))
     if model is not User:
         query = query.add_columns(User.username.label("author")).join(User, User.id == owner)
-    if user:
-        query = query.where(owner == user.id)
+    query = query.where(owner == user.id) if user else query
     count = db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     query = query.order_by(sa.inspect(model).primary_key[0]).execution_options(yield_per=CHUNK)
     rows = (dict(row) for row in db.session.execute(query).mappings())
@@ -432,33 +417,24 @@ def _markdown(row: Record, slug: str) -> bytes:
     front = {"title": title, "slug": slug, "author": row.pop("author"), "state": state}
     front |= {} if state == "draft" else {"date": at}
     front |= {name: value for name, value in row.items() if value is not None}
-    return (
-        f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---\n\n{body}".encode()
-    )
+    text = yaml.safe_dump(front, allow_unicode=True, sort_keys=False)
+    return f"---\n{text}---\n\n{body}".encode()
 
 
 def _post(path: PurePath, text: bytes) -> Record:
     """The row that a file of ours, of Hugo or of Jekyll makes, among its front matter."""
     front, body = _front(forms.tidy(text.decode()))
-    day, slug = NAME.findall(path.stem)[0]
+    day, slug = FILE.findall(path.name)[0]
     title = path.parent.name if slug == "index" else slug
     date = front.get("date") or day
-    is_draft = not date or "_drafts" in path.parts
-    is_draft |= any(str(front.get(name)).lower() == value for name, value in UNPUBLISHED.items())
-    row = {
-        "title": title.replace("-", " "),
-        "created_at": date or EPOCH,
-        "updated_at": front.get("lastmod"),
-    }
-    return (
-        row
-        | front
-        | {
-            "body": body,
-            "tags": [*_words(front.get("tags")), *_words(front.get("categories"))],
-            "published_at": NEVER if is_draft else date,
-        }
-    )
+    row = {"title": title.replace("-", " "), "created_at": date or EPOCH}
+    row |= {"updated_at": front.get("lastmod")} | front
+    signs = {(name, str(value).lower()) for name, value in front.items()}
+    is_draft = not date or "_drafts" in path.parts or signs & UNPUBLISHED
+    row["published_at"] = NEVER if is_draft else date
+    row["tags"] = [*_words(front.get("tags")), *_words(front.get("categories"))]
+    row["body"] = body
+    return row
 
 
 def _front(text: str) -> tuple[Record, str]:
@@ -511,8 +487,3 @@ def _read(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
     if archive.getinfo(name).file_size > length:
         raise ValueError(f"{name} has more than {length:,} bytes")
     return archive.read(name)
-
-
-def _lines(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
-    with archive.open(name) as file:
-        yield from iter(partial(file.readline, TEXT_MAX), b"")

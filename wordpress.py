@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from markdownify import markdownify
 
 from forms import POST_MAX
-from models import EPOCH, NEVER
+from models import NEVER
 
 BLOCKS = {"author", "item", "comment"}
 STATES = {"publish", "future", "draft", "pending", "private"}  # of the posts that come in
@@ -34,8 +34,10 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[str, str, Fields]]:
     ValueError, with a sentence, or ElementTree.ParseError if this is no WordPress export.
     """
     numbers: Counter[str] = Counter()
-    item = ""
+    item, logins = "", {"": ""}  # of the authors, by number
     for kind, fields in _parsed(chunks):
+        logins[fields["author_id"]] = fields["author_login"]
+        fields["login"] = logins.get(fields["comment_user_id"], "")
         if kind == "channel" and not fields["wxr_version"]:
             raise ValueError("This is neither a zip nor a WordPress export.")
         numbers[kind] += 1
@@ -54,8 +56,6 @@ def post(fields: Fields) -> dict[str, Any]:
         raise UnfitError(f"of type {kind}" if kind != "post" else f"in state {state}")
     is_public = state in ("publish", "future") and not fields["post_password"]
     date = _date(fields, "post_date")
-    if date.startswith("0000") and not is_public:
-        date = str(EPOCH)
     return {
         "title": html.unescape(fields["title"] or fields["post_name"]),
         "body": _markdown(fields["encoded"]),
