@@ -49,7 +49,7 @@ def blog(app, ann, bob):
             {"title": "1984", "published_at": NEVER, "updated_at": at},
             {"title": "edit", "published_at": datetime(9999, 6, 1, tzinfo=UTC), "created_at": at},
             {"title": "Häuser 🏠 true", "body": f"![a](/pictures/{picture.name})"},
-            {"title": "x" * 200, "published_at": NEVER, "withheld_at": at},
+            {"title": "x" * 200, "author": reader, "published_at": at},
         ]
         first, gone, second, *_ = posts = [
             Post(**{"author": author, "body": "Text."} | one) for one in fields
@@ -62,6 +62,7 @@ def blog(app, ann, bob):
         db.session.add_all([*posts, *comments])
         db.session.flush()
         db.session.delete(gone)
+        reader.ban()
         db.session.commit()
     return app
 
@@ -226,15 +227,28 @@ def test_a_blog_in_use_keeps_its_accounts_and_its_owner(blog, empty, tmp_path):
         "bob": "author",
     }
     assert people["Ann"].display_name == ""
-    assert {post.author_id for post in posts(empty).values()} == {people["Ann"].id}
+    names = {title: post.author.username for title, post in posts(empty).items()}
+    assert names == dict.fromkeys(names, "Ann") | {"x" * 200: "bob"}
     assert len(posts(empty)) == 7
     title = "'Quoted': \"yes\" & no"
     assert places == [(title, "bob"), (title, "Ann"), ("---", "bob")]
 
 
+def test_what_a_ban_elsewhere_hid_is_shown_where_there_is_none(blog, empty, tmp_path):
+    Person(empty, "bob").sign_up()
+    imported(empty, exported(blog, tmp_path / "blog.zip"))
+    post = posts(empty)["x" * 200]
+    assert post.published_at == datetime(2023, 10, 13, 12, 30, 59, 123456, UTC)
+    assert post.withheld_at is None
+    with empty.app_context():
+        states = db.session.scalars(sa.select(Comment.state).order_by(Comment.id)).all()
+    assert states == ["shown", "waiting", "shown"]
+
+
 def test_a_person_gets_what_is_theirs_and_no_password(blog, tmp_path):
     contents = members(exported(blog, tmp_path / "bob.zip", "bob"))
-    assert set(contents) == {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}
+    lines = {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}
+    assert set(contents) - lines == {f"posts/7-{'x' * 60}.md"}
     assert contents["pictures.jsonl"] == b""
     account = json.loads(contents["accounts.jsonl"])
     assert account["about"] == "- one\n- two"
