@@ -9,7 +9,6 @@ import stat
 import struct
 import tomllib
 import unicodedata
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from xml.etree import ElementTree
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, is_zipfile
 
 import sqlalchemy as sa
 import yaml
@@ -35,10 +35,10 @@ TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; ours have at most
 ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictures
 FRONT_MAX = 10_000  # characters of front matter; ours has 800
 BRACKETS_MAX = 200  # in it; thousands within each other take seconds
-IDS = range(1, models.ID_MAX + 1)
+IDS = range(1, models.ID_MAX + 1)  # what every database takes as one
 NO_PASSWORD = "!"  # no password has this hash; a reset link works
 ZIPPED = {User: "accounts", Post: "posts", Comment: "comments", Picture: "pictures"}
-NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}
+NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}  # in their rows
 # By what a row is known again; accounts are by their names.
 SAME = {
     Post: (Post.author_id, Post.created_at, Post.title),
@@ -53,8 +53,15 @@ FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)
 FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
 UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
 # What a damaged zip makes its reader raise.
-DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
+DAMAGED = (BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 Record = dict[str, Any]
+# How values of JSON, YAML, TOML or XML become a column's; ValueError for what does not.
+READERS: dict[type, Callable[[Any], Any]] = {
+    sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
+    sa.Boolean: lambda given: str(given).lower() == "true",
+    sa.String: lambda given: forms.tidy(str(given)),
+    sa.LargeBinary: bytes,
+}
 # What goes through things, with a label and their number, and shows how far it is.
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
@@ -92,7 +99,7 @@ def export(file: BinaryIO, user: User | None = None, track: Track = untracked) -
     The same blog makes the same bytes. Comments are read before posts, and these before accounts,
     so that nothing refers to what was added meanwhile.
     """
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
 
         def write(name: str, lines: Iterable[bytes]) -> None:
             """Write a member, which is as old in every export."""
@@ -119,13 +126,12 @@ def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -
     with a sentence, when the file or the database refuses the whole: then roll back.
     """
     work = _Import(zone, author, track)
-    take_file = work.take_zip if zipfile.is_zipfile(path) else work.take_wordpress
+    take_file = work.take_zip if is_zipfile(path) else work.take_wordpress
     try:
         (work.take_folder if path.is_dir() else take_file)(path)
         work.finish()
     except (ElementTree.ParseError, *DAMAGED) as error:
-        sentence = f"This file is damaged, or no zip and no whole XML: {error}."
-        raise ValueError(sentence) from error
+        raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
     except (sa.exc.IntegrityError, sa.exc.DataError) as error:
         raise ValueError(f"The database refuses it: {str(error.orig).splitlines()[0]}.") from error
     return work.summary
@@ -142,14 +148,7 @@ class _Import:
         self.accounts = {user.username.lower(): user for user in users}
         self.is_empty = not users
         self.author = author or next((user.username for user in users if user.is_owner), "")
-        self.readers: dict[type, Callable[[Any], Any]] = {
-            UTCDateTime: self.time,
-            sa.JSON: self.tags,
-            sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
-            sa.Boolean: lambda given: str(given).lower() == "true",
-            sa.String: lambda given: forms.tidy(str(given)),
-            sa.LargeBinary: bytes,
-        }
+        self.readers = READERS | {UTCDateTime: self.time, sa.JSON: self.tags}
         self.post_ids: dict[str, int] = {}  # by the ids in the file
         self.here: dict[int, Any] = {}  # ids by the hash of what a row is known again by
         for model, columns in SAME.items():
@@ -293,8 +292,7 @@ class _Import:
         is_taken = shown.lower() in forms.RESERVED or shown.lower() in self.accounts
         if shown == username or (is_taken and not is_author):
             shown = ""
-        role = "author" if is_author else "member"
-        role = role if self.accounts else "owner"
+        role = "owner" if not self.accounts else "author" if is_author else "member"
         record = {"username": username, "display_name": shown, "role": role, "created_at": now()}
         self.account(record)
 
@@ -302,27 +300,25 @@ class _Import:
 
     def take_zip(self, path: Path) -> None:
         """Take all of a zip that `export` wrote."""
-        with zipfile.ZipFile(path) as archive:
+        with ZipFile(path) as archive:
             _check(archive)
-            self.take_lines(archive, User, self.account)
+            self.take_lines(archive, "accounts", self.account)
             posts = [name for name in archive.namelist() if re.match(r"posts/[^/]+\.md$", name)]
             for name in self.track(posts, "posts", len(posts)):
                 with self.record(name):
                     post = _post(PurePosixPath(name), _read(archive, name, TEXT_MAX))
                     self.post_ids[str(post.get("id"))] = self.add(Post, post)
-            self.take_lines(archive, Comment, self.comment)
-            self.take_lines(archive, Picture, partial(self.picture, archive))
+            self.take_lines(archive, "comments", self.comment)
+            self.take_lines(archive, "pictures", partial(self.picture, archive))
 
-    def take_lines(
-        self, archive: zipfile.ZipFile, model: type[Base], take: Callable[[Record], None]
-    ) -> None:
+    def take_lines(self, archive: ZipFile, noun: str, take: Callable[[Record], None]) -> None:
         """Take each record of a file of JSON lines."""
-        name = f"{ZIPPED[model]}.jsonl"
+        name = f"{noun}.jsonl"
         with archive.open(name) as file:
             lines = partial(iter, partial(file.readline, TEXT_MAX), b"")
             count = sum(1 for _ in lines())
             file.seek(0)
-            for number, line in enumerate(self.track(lines(), ZIPPED[model], count), start=1):
+            for number, line in enumerate(self.track(lines(), noun, count), start=1):
                 with self.record(f"{name}, line {number}"):
                     record = json.loads(line)
                     if not isinstance(record, dict):
@@ -336,7 +332,7 @@ class _Import:
             raise ValueError("its post is not in this file")
         self.add(Comment, record | {"post_id": post_id})
 
-    def picture(self, archive: zipfile.ZipFile, record: Record) -> None:
+    def picture(self, archive: ZipFile, record: Record) -> None:
         """Take a picture with its file."""
         name = str(record.get("name"))
         if not re.fullmatch(models.PICTURE, f"/pictures/{name}"):
@@ -471,7 +467,7 @@ def _words(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _check(archive: zipfile.ZipFile) -> None:
+def _check(archive: ZipFile) -> None:
     """ValueError for a zip that is none of ours, or made to harm."""
     for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
@@ -486,7 +482,7 @@ def _check(archive: zipfile.ZipFile) -> None:
         raise ValueError("This zip is none that `flask export` made.")
 
 
-def _read(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
+def _read(archive: ZipFile, name: str, length: int) -> bytes:
     if name not in archive.NameToInfo:
         raise ValueError(f"{name} is missing")
     if archive.getinfo(name).file_size > length:
