@@ -3,71 +3,70 @@
 What comes in passes the limits of the forms. Nothing here commits.
 """
 
-import hashlib
-import html
 import json
 import re
 import stat
 import struct
 import tomllib
 import unicodedata
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from functools import partial
-from io import BytesIO
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
 from xml.etree import ElementTree
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, is_zipfile
 
 import sqlalchemy as sa
 import yaml
-from markdownify import markdownify
-from PIL import Image
 
 import forms
 import models
-from database import Base, db, now, wait_in_line
-from models import Comment, Picture, Post, User
+import wordpress
+from database import Base, UTCDateTime, db, now, wait_in_line
+from models import EPOCH, NEVER, Comment, Picture, Post, User
 from pictures import BYTES_MAX
 
-CHUNK = 1000  # rows that are read or written at once
+CHUNK = 100  # rows that are read or written at once; so many pictures take 30 MB
 TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; ours have at most 0.3 million
 ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictures
 FRONT_MAX = 10_000  # characters of front matter; ours has 800
 BRACKETS_MAX = 200  # in it; thousands within each other take seconds
-HTML_MAX = 4 * forms.POST_MAX  # characters of which Markdown is made
+IDS = range(1, models.ID_MAX + 1)  # what every database takes as one
 NO_PASSWORD = "!"  # no password has this hash; a reset link works
 ZIPPED = {User: "accounts", Post: "posts", Comment: "comments", Picture: "pictures"}
-# Texts that the database does not bound.
-LENGTHS = {"about": forms.ABOUT_MAX, Post: forms.POST_MAX, Comment: forms.COMMENT_MAX}
+NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}  # in their rows
+# By what a row is known again; accounts are by their names.
+SAME = {
+    Post: (Post.author_id, Post.created_at, Post.title),
+    Comment: (Comment.post_id, Comment.author_id, Comment.created_at, Comment.body),
+    Picture: (Picture.name,),
+}
+# Characters of a table's texts that the database does not bound.
+LENGTHS = {"users": forms.ABOUT_MAX, "posts": forms.POST_MAX, "comments": forms.COMMENT_MAX}
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
-PICTURE = re.compile(r"[0-9a-f]{32}-([0-9]{1,4})x([0-9]{1,4})\.webp")
 FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
-FILE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})?-?(.*)\.(?:md|markdown)")  # as Jekyll names it
-BLOCK = re.compile(r"(item)|\{http://wordpress\.org/export/[^}]*\}(author|comment)")
-BEFORE_BLOCK = r"\s{0,9}</?(?:blockquote|div|h\d|li|ol|p|pre|t[dhr]|table|tbody|thead|ul)\b"
-# What has its own line ends in HTML, and the ends that WordPress makes visible itself.
-LINE_ENDS = re.compile(rf"(?is)<pre\b.*?</pre>|<[^>]*>|\n(?!{BEFORE_BLOCK})")
-STATES = {"publish", "future", "draft", "pending", "private"}  # of WordPress's posts, that we take
-# What a damaged zip makes its reader raise, and what a bad record makes its readers raise.
-DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
-BAD = (ValueError, OverflowError, RecursionError, yaml.YAMLError)
-Thing = TypeVar("Thing")
+# A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
+FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
+UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
+# What a damaged zip makes its reader raise.
+DAMAGED = (BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 Record = dict[str, Any]
+# How values of JSON, YAML, TOML or XML become a column's; ValueError for what does not.
+READERS: dict[type, Callable[[Any], Any]] = {
+    sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
+    sa.Boolean: lambda given: str(given).lower() == "true",
+    sa.String: lambda given: forms.tidy(str(given)),
+    sa.LargeBinary: bytes,
+}
+# What goes through things, with a label and their number, and shows how far it is.
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
-class Track(Protocol):
-    """What goes through things and shows how far it is, such as a progress bar."""
-
-    def __call__(self, things: Iterable[Thing], label: str, length: int, /) -> Iterable[Thing]:
-        """The same things."""
-
-
-def untracked(things: Iterable[Thing], _label: str, _length: int) -> Iterable[Thing]:
+def untracked(things: Iterable[Any], _label: str, _length: int) -> Iterable[Any]:
     """The same things, without showing it."""
     return things
 
@@ -100,21 +99,23 @@ def export(file: BinaryIO, user: User | None = None, track: Track = untracked) -
     The same blog makes the same bytes. Comments are read before posts, and these before accounts,
     so that nothing refers to what was added meanwhile.
     """
-    with zipfile.ZipFile(file, "w") as archive:
-        for model in (Comment, Picture):
-            names = []
-            with archive.open(_member(f"{ZIPPED[model]}.jsonl"), "w") as lines:
-                for row in _rows(model, user, track):
-                    lines.write(_line(row))
-                    names.append(row.get("name"))
-        for name in track(names, "pictures' files", len(names)):
-            webp = db.session.scalar(sa.select(Picture.webp).where(Picture.name == name))
-            archive.writestr(_member(f"pictures/{name}"), webp or b"")
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+
+        def write(name: str, lines: Iterable[bytes]) -> None:
+            """Write a member, which is as old in every export."""
+            with archive.open(name, "w") as member:
+                member.writelines(lines)
+
+        write("comments.jsonl", map(_line, _rows(Comment, user, track)))
+        pictures = []
+        for row in _rows(Picture, user, track):
+            write(f"pictures/{row['name']}", [row.pop("webp")])
+            pictures.append(_line(row))
+        write("pictures.jsonl", pictures)
         for row in _rows(Post, user, track):
             slug = Post(title=row["title"]).slug
-            archive.writestr(_member(f"posts/{row['id']}-{slug}.md"), _markdown(row, slug))
-        accounts = b"".join(map(_line, _rows(User, user, track)))
-        archive.writestr(_member("accounts.jsonl"), accounts)
+            write(f"posts/{row['id']}-{slug}.md", [_markdown(row, slug)])
+        write("accounts.jsonl", map(_line, _rows(User, user, track)))
 
 
 def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -> Summary:
@@ -125,27 +126,15 @@ def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -
     with a sentence, when the file or the database refuses the whole: then roll back.
     """
     work = _Import(zone, author, track)
+    take_file = work.take_zip if is_zipfile(path) else work.take_wordpress
     try:
-        if path.is_dir():
-            work.take_folder(path)
-        else:
-            with path.open("rb") as file:
-                is_zip = file.read(2) == b"PK"
-            (work.take_zip if is_zip else work.take_wordpress)(path)
+        (work.take_folder if path.is_dir() else take_file)(path)
         work.finish()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"This is no zip, and no whole XML: {error}.") from error
-    except DAMAGED as error:
-        raise ValueError(f"This file is damaged: {error}.") from error
+    except (ElementTree.ParseError, *DAMAGED) as error:
+        raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
     except (sa.exc.IntegrityError, sa.exc.DataError) as error:
         raise ValueError(f"The database refuses it: {str(error.orig).splitlines()[0]}.") from error
     return work.summary
-
-
-class _Account(NamedTuple):
-    id: int
-    name: str  # as it is shown
-    is_imported: bool  # and nobody has logged in yet
 
 
 class _Import:
@@ -153,103 +142,118 @@ class _Import:
 
     def __init__(self, zone: tzinfo, author: str, track: Track) -> None:
         wait_in_line(db.session.connection())
-        self.zone, self.track, self.place = zone, track, ""
+        self.zone, self.track = zone, track
         self.summary = Summary(Counter(), Counter(), Counter(), [], [])
-        self.accounts: dict[str, _Account] = {}
-        account = (User.username, User.id, User.display_name, User.password_hash)
-        for name, id, shown, password in db.session.execute(sa.select(*account)):
-            self.accounts[name.lower()] = _Account(id, shown or name, password == NO_PASSWORD)
-        self.is_empty = not self.accounts
-        owner = sa.select(User.username).where(User.role == "owner").order_by(User.id).limit(1)
-        self.author = author or db.session.scalar(owner) or ""
-        post = sa.select(Post.author_id, Post.created_at, Post.title, Post.id)
-        self.posts: dict[Any, int] = {tuple(key): id for *key, id in db.session.execute(post)}
-        self.ids: dict[str, int] = {}  # of posts, by their ids in the file
-        comment = sa.select(Comment.post_id, Comment.author_id, Comment.created_at, Comment.body)
-        found = db.session.execute(comment.execution_options(yield_per=CHUNK))
-        self.comments = {hash(tuple(row)) for row in found}
-        self.rows: list[Record] = []  # of comments, until there are many
-        self.people: dict[tuple[str, str], int] = {}  # accounts by WordPress's names and numbers
+        users = db.session.scalars(sa.select(User).order_by(User.id)).all()
+        self.accounts = {user.username.lower(): user for user in users}
+        self.is_empty = not users
+        self.author = author or next((user.username for user in users if user.is_owner), "")
+        self.readers = READERS | {UTCDateTime: self.time, sa.JSON: self.tags}
+        self.post_ids: dict[str, int] = {}  # by the ids in the file
+        self.here: dict[int, Any] = {}  # ids by the hash of what a row is known again by
+        for model, columns in SAME.items():
+            query = sa.select(sa.inspect(model).primary_key[0], *columns)
+            found = db.session.execute(query.execution_options(yield_per=CHUNK))
+            self.here |= {hash((model, *key)): id for id, *key in found}
 
     @contextmanager
     def record(self, place: str) -> Iterator[None]:
-        """Report what is bad in the record at that place, and go on with the next."""
-        self.place = place
+        """Report what is bad or unfit in the record at that place, and go on with the next."""
         try:
             yield
-        except BAD as error:
-            is_deep = isinstance(error, RecursionError)
-            reason = "it is nested too deeply" if is_deep else " ".join(str(error).split())
-            self.summary.skipped.append(f"{place}: {reason}.")
+        except wordpress.UnfitError as error:
+            self.summary.left_out[str(error)] += 1
+        except RecursionError:
+            self.summary.skipped.append(f"{place}: it is nested too deeply.")
+        except (ValueError, yaml.YAMLError) as error:
+            self.summary.skipped.append(f"{place}: {' '.join(str(error).split())}.")
 
-    # One thing
+    # One row
+
+    def add(self, model: type[Base], record: Record) -> Any:
+        """Take what an account wrote or drew, unless its like is here; its id here."""
+        name = str(record.get("author"))
+        author = self.accounts.get(name.lower())
+        if not author:
+            raise ValueError(f"its author “{name}” has no account")
+        row = record | {"author_id": author.id}
+        if not author.banned_at:  # here; where the file was made, what they wrote may be hidden
+            row["published_at"] = row.get("withheld_at") or row.get("published_at")
+            row["withheld_at"] = None
+            row["state"] = "waiting" if row.get("state") == "waiting" else "shown"
+        values = self.values(model, row)
+        key = hash((model, *(values[column.key] for column in SAME[model])))
+        if key in self.here:
+            self.summary.known[ZIPPED[model]] += 1
+        else:
+            self.here[key] = self.save(model(**values))
+        return self.here[key]
+
+    def save(self, row: Base) -> Any:
+        """Write a row, a comment with the next hundred; its id, if it has one yet."""
+        self.summary.added[ZIPPED[type(row)]] += 1
+        db.session.add(row)
+        if not isinstance(row, Comment) or len(db.session.new) >= CHUNK:
+            db.session.flush()
+        return getattr(row, "id", None)
+
+    def finish(self) -> None:
+        """Write the comments that wait, and let PostgreSQL count on from the ids that stayed."""
+        db.session.flush()
+        for model in (User, Post, Comment):
+            if self.is_empty and db.engine.dialect.name == "postgresql":
+                sequence = sa.func.pg_get_serial_sequence(model.__tablename__, "id")
+                db.session.execute(sa.select(sa.func.setval(sequence, sa.func.max(model.id))))
 
     def values(self, model: type[Base], record: Record) -> Record:
         """The record's values for the model's columns; ValueError for what no form would take."""
         values = {}
         for column in _columns(model):
-            name, value = column.name, record.get(column.name)
-            length = getattr(column.type, "length", None)
-            try:
-                value = None if value is None else self.read(name, column.type.python_type, value)
-            except (ValueError, OverflowError) as error:
-                raise ValueError(f"its {name} cannot be read: {str(value)[:40]}") from error
-            if length:
-                value = value and " ".join(value.split())
-            most = length or LENGTHS.get(name, LENGTHS.get(model, TEXT_MAX))
-            if isinstance(value, str) and len(value) > most:
-                raise ValueError(f"its {name} has {len(value):,} characters; it can have {most:,}")
-            is_needed = column.default is None or name.endswith("_at")
-            if value in (None, "") and is_needed and not (column.nullable or column.primary_key):
+            name, given = column.name, record.get(column.name)
+            if given is not None and (name != "id" or self.is_empty):
+                values[name] = self.value(column, given)
+            if name in NEEDED and not values.get(name):
                 raise ValueError(f"it has no {name}")
-            if value is not None or column.nullable:
-                values[name] = value
-        if not self.is_empty:
-            values.pop("id", None)
         return values
 
-    def read(self, name: str, kind: type[Any], value: Any) -> Any:
-        """A value from JSON, YAML, TOML or XML for a column of that name and kind."""
-        if name == "tags":
-            return self.tags(value)
-        if isinstance(value, list | dict):
-            raise ValueError(value)
-        if name == "state" and value not in ("shown", "waiting", "banned"):
-            raise ValueError(value)
-        if name.endswith("_at"):
-            return self.time(str(value))
-        if kind is int:
-            return range(1, models.ID_MAX + 1).index(int(value)) + 1
-        return str(value).lower() == "true" if kind is bool else forms.tidy(str(value))
+    def value(self, column: sa.Column[Any], given: Any) -> Any:
+        """What JSON, YAML, TOML or XML gives for a column, as the column has it."""
+        kind, length = type(column.type), getattr(column.type, "length", None)
+        try:
+            if isinstance(given, list | dict) and kind is not sa.JSON:
+                raise ValueError(given)
+            value = self.readers[kind](given)
+        except ValueError as error:
+            raise ValueError(f"its {column.name} cannot be read: {str(given)[:40]}") from error
+        if length:
+            value = " ".join(value.split())
+        most = length or LENGTHS.get(column.table.name, TEXT_MAX)
+        if isinstance(value, str) and len(value) > most:
+            count = f"{len(value):,} characters; it can have {most:,}"
+            raise ValueError(f"its {column.name} has {count}")
+        return value
 
-    def time(self, text: str) -> datetime:
+    def time(self, given: Any) -> datetime:
         """An aware time of a text in ISO 8601, or with a space before the zone as in Jekyll."""
-        at = datetime.fromisoformat(re.sub(r" +(?=([+-]\d\d:?\d\d|Z)$)", "", text.strip()))
+        at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", str(given).strip()))
         at = at if at.tzinfo else at.replace(tzinfo=self.zone)
-        if not models.EPOCH <= at <= models.NEVER:
-            raise ValueError(text)
+        if not EPOCH <= at <= NEVER:
+            raise ValueError(given)
         return at
 
     def tags(self, names: list[Any]) -> list[str]:
         """The tags as a post has them; counts those that are none, and those that are too many."""
-        tags = {}
-        for name in names:
-            text = unicodedata.normalize("NFC", str(name).lower()[: forms.NORMALIZED_MAX])
-            tag = " ".join(forms.tidy(re.sub(r"[/\\,]", " ", text)).split()).lstrip("# ")
-            tags[tag] = forms.is_word(tag) and len(tag) <= models.TAG_MAX
-        fit = [tag for tag, is_fit in tags.items() if is_fit][: forms.TAGS_MAX]
-        self.summary.left_out["tags"] += len(tags) - len(fit)
-        return fit
+        texts = (str(name).lower()[: forms.NORMALIZED_MAX] for name in names)
+        lines = (re.sub(r"[/\\,]", " ", unicodedata.normalize("NFC", text)) for text in texts)
+        tags = dict.fromkeys(" ".join(forms.tidy(line).split()).lstrip("# ") for line in lines)
+        fit = [tag for tag in tags if forms.is_word(tag) and len(tag) <= models.TAG_MAX]
+        self.summary.left_out["tags"] += len(tags) - len(fit[: forms.TAGS_MAX])
+        return fit[: forms.TAGS_MAX]
 
-    def insert(self, model: type[Base], values: Record) -> Any:
-        """Add a row; its key."""
-        self.summary.added[ZIPPED[model]] += 1
-        table = Base.metadata.tables[model.__tablename__]
-        insert = sa.insert(table).returning(*table.primary_key)
-        return db.session.scalar(insert, values)
+    # People
 
     def account(self, record: Record) -> None:
-        """Take an account of ours, with its password, unless its name is taken."""
+        """Take an account, with its password if it has one, unless its name is taken."""
         values = self.values(User, {"password_hash": NO_PASSWORD, "role": "member"} | record)
         name = values["username"]
         if not USERNAME.fullmatch(name):
@@ -259,302 +263,134 @@ class _Import:
             return
         if not self.is_empty and values["role"] == "owner":
             values["role"] = "author"
-        shown = values.get("display_name") or name
-        self.accounts[name.lower()] = _Account(self.insert(User, values), shown, False)
+        self.accounts[name.lower()] = user = User(**values)
+        self.save(user)
 
-    def person(self, name: str, shown: str, is_author: bool) -> int:
-        """The account's id of somebody from elsewhere, new or from an import before.
+    def person(self, name: str, shown: str = "", is_author: bool = True) -> str:
+        """The username here of somebody from elsewhere, new or from an import before.
 
         An author is whoever has that username here. Anybody may have called themselves anything in
         a comment, so their accounts are never those of people who log in.
         """
-        shown = " ".join(forms.tidy(forms.UNFIT_FOR_NAMES.sub("", shown)).split())[:50]
-        if not shown or not name:
+        if not name:
             raise ValueError("it names no author")
-        plain = unicodedata.normalize("NFKD", name[: forms.NORMALIZED_MAX])
-        plain = re.sub("[^A-Za-z0-9_-]+", "-", re.sub("[\u0300-\u036f]", "", plain))
-        plain = plain.strip("-")[: models.USERNAME_MAX]
-        plain = plain if USERNAME.fullmatch(plain) else "user"
-        marked = f"{plain[:21]}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+        plain = re.sub("[ .@]", "-", name)
+        marked = f"{re.sub('[^A-Za-z0-9_-]', '', plain)[:21]}-{zlib.crc32(name.encode()):08x}"
         for username in (plain, marked):
-            known = self.accounts.get(username.lower())
-            if known and (
-                (is_author and (username == name or known.name == shown))
-                or (known.is_imported and (known.name == shown or username == marked))
-            ):
-                return known.id
-            if not known and (is_author or username.lower() not in forms.RESERVED):
-                break
-        else:
-            raise ValueError(f"no username is free for “{shown}”")
-        if not is_author and (shown.lower() in forms.RESERVED or shown.lower() in self.accounts):
-            shown = username
-        role = "author" if is_author else "member"
-        row = {
-            "username": username,
-            "password_hash": NO_PASSWORD,
-            "role": role if self.accounts else "owner",
-            "display_name": shown if shown != username else "",
-        }
-        self.accounts[username.lower()] = _Account(self.insert(User, row), shown, True)
-        return self.accounts[username.lower()].id
+            user = self.accounts.get(username.lower())
+            if user and (is_author or user.password_hash == NO_PASSWORD):
+                return username
+            is_reserved = username.lower() in forms.RESERVED and not is_author
+            if not user and not is_reserved and USERNAME.fullmatch(username):
+                self.newcomer(username, shown or name, is_author)
+                return username
+        raise ValueError(f"no username is free for “{name[:40]}”")
 
-    def author_of(self, record: Record) -> int:
-        """The account's id of the author that a record of ours names."""
-        name = str(record.get("author"))
-        if name.lower() not in self.accounts:
-            raise ValueError(f"its author “{name}” has no account")
-        return self.accounts[name.lower()].id
+    def newcomer(self, username: str, shown: str, is_author: bool) -> None:
+        """Add the account of somebody from elsewhere; a reader's is not shown as another's."""
+        shown = " ".join(forms.UNFIT_FOR_NAMES.sub("", shown).split())[: models.DISPLAY_NAME_MAX]
+        is_taken = shown.lower() in forms.RESERVED or shown.lower() in self.accounts
+        if shown == username or (is_taken and not is_author):
+            shown = ""
+        role = "owner" if not self.accounts else "author" if is_author else "member"
+        record = {"username": username, "display_name": shown, "role": role, "created_at": now()}
+        self.account(record)
 
-    def post(self, record: Record) -> int:
-        """Take a post, unless its author wrote one of that title at that time; its id here."""
-        values = self.values(Post, record)
-        key = (values["author_id"], values["created_at"], values["title"])
-        if key in self.posts:
-            self.summary.known["posts"] += 1
-        else:
-            self.posts[key] = self.insert(Post, values)
-        return self.posts[key]
-
-    def comment(self, record: Record) -> None:
-        """Take a comment, unless its author wrote just that at that time."""
-        values = self.values(Comment, record)
-        key = hash(tuple(values[name] for name in ("post_id", "author_id", "created_at", "body")))
-        if key in self.comments:
-            self.summary.known["comments"] += 1
-            return
-        self.comments.add(key)
-        self.rows.append(values)
-        if len(self.rows) == CHUNK:
-            self.finish()
-
-    def finish(self) -> None:
-        """Write the comments that wait, and let PostgreSQL count on from the ids that stayed."""
-        if self.rows:
-            nulls = {"render_nulls": True}  # or each comment without one were a statement
-            db.session.execute(sa.insert(Comment), self.rows, execution_options=nulls)
-            self.summary.added["comments"] += len(self.rows)
-            self.rows.clear()
-        for model in (User, Post, Comment):
-            if self.is_empty and db.engine.dialect.name == "postgresql":
-                sequence = sa.func.pg_get_serial_sequence(model.__tablename__, "id")
-                db.session.execute(sa.select(sa.func.setval(sequence, sa.func.max(model.id))))
-
-    # Our zip, and Markdown
+    # Files
 
     def take_zip(self, path: Path) -> None:
         """Take all of a zip that `export` wrote."""
-        with zipfile.ZipFile(path) as archive:
+        with ZipFile(path) as archive:
             _check(archive)
-            self.take_lines(archive, User, self.account)
-            posts = [name for name in archive.namelist() if re.match(r"posts/\d+-[^/]*\.md$", name)]
-            posts.sort(key=lambda name: (name.index("-"), name))  # by their ids
+            self.take_lines(archive, "accounts", self.account)
+            posts = [name for name in archive.namelist() if re.match(r"posts/[^/]+\.md$", name)]
             for name in self.track(posts, "posts", len(posts)):
                 with self.record(name):
-                    self.take_markdown(name, _read(archive, name, TEXT_MAX), is_ours=True)
-            self.take_lines(archive, Comment, self.our_comment)
-            self.take_lines(archive, Picture, partial(self.picture, archive))
+                    post = _post(PurePosixPath(name), _read(archive, name, TEXT_MAX))
+                    self.post_ids[str(post.get("id"))] = self.add(Post, post)
+            self.take_lines(archive, "comments", self.comment)
+            self.take_lines(archive, "pictures", partial(self.picture, archive))
 
-    def take_lines(
-        self, archive: zipfile.ZipFile, model: type[Base], take: Callable[[Record], None]
-    ) -> None:
+    def take_lines(self, archive: ZipFile, noun: str, take: Callable[[Record], None]) -> None:
         """Take each record of a file of JSON lines."""
-        name = f"{ZIPPED[model]}.jsonl"
+        name = f"{noun}.jsonl"
         with archive.open(name) as file:
             lines = partial(iter, partial(file.readline, TEXT_MAX), b"")
             count = sum(1 for _ in lines())
             file.seek(0)
-            for number, line in enumerate(self.track(lines(), ZIPPED[model], count), start=1):
+            for number, line in enumerate(self.track(lines(), noun, count), start=1):
                 with self.record(f"{name}, line {number}"):
                     record = json.loads(line)
                     if not isinstance(record, dict):
                         raise ValueError("it is no JSON object")
                     take(record)
 
-    def our_comment(self, record: Record) -> None:
+    def comment(self, record: Record) -> None:
         """Take a comment on a post of the same zip."""
-        post_id = self.ids.get(str(record.get("post_id")))
+        post_id = self.post_ids.get(str(record.get("post_id")))
         if not post_id:
             raise ValueError("its post is not in this file")
-        self.comment(record | {"post_id": post_id, "author_id": self.author_of(record)})
+        self.add(Comment, record | {"post_id": post_id})
 
-    def picture(self, archive: zipfile.ZipFile, record: Record) -> None:
-        """Take a picture, unless one of its name is here."""
+    def picture(self, archive: ZipFile, record: Record) -> None:
+        """Take a picture with its file."""
         name = str(record.get("name"))
-        match = PICTURE.fullmatch(name)
-        if not match:
+        if not re.fullmatch(models.PICTURE, f"/pictures/{name}"):
             raise ValueError(f"“{name[:60]}” is no picture's name")
         webp = _read(archive, f"pictures/{name}", BYTES_MAX)
-        try:
-            size = Image.open(BytesIO(webp), formats=["WEBP"]).size
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name} is no WebP") from error
-        if size != (int(match[1]), int(match[2])):
-            raise ValueError(f"{name} has {size[0]} by {size[1]} pixels")
-        if db.session.scalar(sa.select(Picture.name).where(Picture.name == name)):
-            self.summary.known["pictures"] += 1
-            return
-        values = self.values(Picture, record | {"author_id": self.author_of(record)})
-        self.insert(Picture, values | {"webp": webp})
+        if webp[:4] + webp[8:12] != b"RIFFWEBP":
+            raise ValueError(f"{name} is no WebP")
+        self.add(Picture, record | {"webp": webp})
 
-    def take_folder(self, path: Path) -> None:
+    def take_folder(self, folder: Path) -> None:
         """Take every Markdown file below a folder, but for Hugo's pages of lists."""
-        files = [file for file in sorted(path.rglob("*")) if FILE.fullmatch(file.name)]
-        files = [file for file in files if file.name != "_index.md" and file.is_file()]
-        for file in self.track(files, "files", len(files)):
-            name = str(file.relative_to(path))
-            with self.record(name), file.open("rb") as text:
-                self.take_markdown(name, text.read(TEXT_MAX), is_ours=False)
-
-    def take_markdown(self, name: str, text: bytes, is_ours: bool) -> None:
-        """Take a post with front matter: ours, or as Hugo and Jekyll write it."""
-        front, body = _front(forms.tidy(text.decode()))
-        path = PurePosixPath(name)
-        day, slug = FILE.fullmatch(path.name).groups()  # type: ignore[union-attr]  # by its name
-        date = front.get("date") or day
-        is_draft = not date or "_drafts" in path.parts or front.get("state") == "draft"
-        is_draft |= _flag(front, "draft", "true") or _flag(front, "published", "false")
-        names = [*_words(front.get("tags")), *_words(front.get("categories"))]
-        title = front.get("title") or (path.parent.name if slug == "index" else slug)
-        post = {
-            "title": title if front.get("title") else title.replace("-", " "),
-            "body": body,
-            "tags": names,
-            "created_at": date or models.EPOCH,
-            "updated_at": front.get("lastmod"),
-            "published_at": models.NEVER if is_draft else date,
-        }
-        if is_ours:
-            post |= front | {"tags": names, "published_at": post["published_at"], "body": body}
-            post["author_id"] = self.author_of(front)
-        else:
-            authors = front.get("author") or front.get("authors") or self.author
-            author = str(authors[0] if isinstance(authors, list) else authors)
-            post["author_id"] = self.person(author, author, True)
-        id = self.post(post)
-        if is_ours:
-            self.ids[str(front.get("id"))] = id
-
-    # WordPress
+        files = [path for path in sorted(folder.rglob("*.m*")) if FILE.fullmatch(path.name)]
+        files = [path for path in files if path.is_file()]
+        for path in self.track(files, "files", len(files)):
+            name = path.relative_to(folder)
+            with self.record(str(name)), path.open("rb") as file:
+                post = _post(name, file.read(TEXT_MAX))
+                authors = post.get("author") or post.get("authors") or self.author
+                author = str(authors[0] if isinstance(authors, list) else authors)
+                self.add(Post, post | {"id": None, "author": self.person(author)})
 
     def take_wordpress(self, path: Path) -> None:
         """Take the authors, posts and comments of a WordPress export, as it is read."""
-        numbers: Counter[str] = Counter()
-        post_id, place = 0, ""
-        for kind, fields in self.blocks(path):
-            numbers[kind] += 1
-            if kind == "channel" and "wxr_version" not in fields:
-                raise ValueError("This is neither a zip nor a WordPress export.")
-            if kind == "author":
-                with self.record(f"author {numbers[kind]}"):
-                    login = fields.get("author_login", "")
-                    id = self.person(login, fields.get("author_display_name") or login, True)
-                    self.people["login", login] = id
-                    self.people["number", fields.get("author_id", "")] = id
-            if kind == "item":
-                post_id, place = 0, f"item {numbers[kind]} (“{fields.get('title', '')[:40]}”)"
-                numbers["comment"] = 0
-                with self.record(place):
-                    post_id = self.wordpress_post(fields)
-            if kind == "comment":
-                with self.record(f"{place}, comment {numbers[kind]}"):
-                    self.wordpress_comment(fields, post_id)
-
-    def blocks(self, path: Path) -> Iterator[tuple[str, Record]]:
-        """The parts of an export, each once the next has begun."""
-        blocks = _Blocks()
-        parser = ElementTree.XMLParser(target=blocks)  # it refuses a DOCTYPE
         steps = range(0, path.stat().st_size, TEXT_MAX)
+        post_id = 0
         with path.open("rb") as file:
-            for _ in self.track(steps, "MiB", len(steps)):
-                parser.feed(file.read(TEXT_MAX))
-                yield from blocks.found[:-1]
-                del blocks.found[:-1]
-        parser.close()
-        yield from blocks.found
+            chunks = (file.read(TEXT_MAX) for _ in self.track(steps, "MiB", len(steps)))
+            for kind, place, fields in wordpress.blocks(chunks):
+                with self.record(place):
+                    if kind == "author":
+                        self.person(fields["author_login"], fields["author_display_name"])
+                    elif kind == "comment":
+                        self.wordpress_comment(fields, post_id)
+                    else:
+                        post_id = 0
+                        post_id = self.wordpress_post(fields, place)
 
-    def wordpress_post(self, fields: Record) -> int:
-        """Take an item, if it is a post; what its readers could not read becomes a draft."""
-        kind, state = fields.get("post_type", "post"), fields.get("status", "")
-        if kind == "attachment":
-            address = fields.get("attachment_url", "")
-            self.summary.not_fetched.append(f"{self.place}: {address} was not fetched.")
-        elif kind != "post" or state not in STATES:
-            self.summary.left_out[f"of type {kind}" if kind != "post" else f"in state {state}"] += 1
-        else:
-            is_public = state in ("publish", "future") and not fields.get("post_password")
-            date = _date(fields, "post_date")
-            if date.startswith("0000") and not is_public:
-                date = str(models.EPOCH)
-            login = fields.get("creator") or self.author
-            id = self.people.get(("login", login)) or self.person(login, login, True)
-            post = {
-                "author_id": id,
-                "title": html.unescape(fields.get("title") or fields.get("post_name", "")),
-                "body": _from_html(fields.get("encoded", "")),
-                "tags": fields.get("tags", []),
-                "created_at": date,
-                "published_at": date if is_public else models.NEVER,
-                "comments_closed": fields.get("comment_status") == "closed",
-            }
-            return self.post(post)
-        return 0
+    def wordpress_post(self, fields: wordpress.Fields, place: str) -> Any:
+        """Take an item that is a post; its id here."""
+        if fields["post_type"] == "attachment":
+            address = fields["attachment_url"]
+            self.summary.not_fetched.append(f"{place}: {address} was not fetched.")
+            return 0
+        post = wordpress.post(fields)
+        return self.add(Post, post | {"author": self.person(fields["creator"] or self.author)})
 
-    def wordpress_comment(self, fields: Record, post_id: int) -> None:
-        """Take a comment on a post that was taken; what WordPress shows nobody waits here."""
-        kind, approved = fields.get("comment_type") or "comment", fields.get("comment_approved")
-        state = {"1": "shown", "0": "waiting"}.get(approved or "")
-        if not post_id or kind != "comment" or not state:
-            why = "without a post" if not post_id else kind if kind != "comment" else approved
-            self.summary.left_out[f"comments ({why})"] += 1
-            return
-        name = html.unescape(fields.get("comment_author", ""))
-        author_id = self.people.get(("number", fields.get("comment_user_id", "")))
-        row = {
-            "post_id": post_id,
-            "author_id": author_id or self.person(name, name, False),
-            "body": _from_html(fields.get("comment_content", "")),
-            "created_at": _date(fields, "comment_date"),
-            "state": state,
-        }
-        self.comment(row)
-
-
-class _Blocks:
-    """What expat meets in a WordPress export: blocks of a kind, each with its fields."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, Record]] = [("channel", {})]
-        self.text: list[str] = []
-        self.domain = ""
-
-    def doctype(self, *_names: str | None) -> None:
-        """Refuse what defines entities, which grow without end."""
-        raise ValueError("It has a DOCTYPE, which no WordPress export has.")
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Begin a field, and maybe a block."""
-        if match := BLOCK.fullmatch(tag):
-            self.found.append((match[1] or match[2], {}))
-        self.text, self.domain = [], attributes.get("domain", "")
-
-    def data(self, text: str) -> None:
-        """Go on with a field."""
-        self.text.append(text)
-
-    def end(self, tag: str) -> None:
-        """Keep a field of the newest block."""
-        fields, text = self.found[-1][1], "".join(self.text)
-        if self.domain in ("category", "post_tag"):
-            fields.setdefault("tags", []).append(html.unescape(text))
-        elif "/excerpt/" not in tag:  # of the same name as the text
-            fields[tag.rpartition("}")[2]] = text
-        self.text, self.domain = [], ""
+    def wordpress_comment(self, fields: wordpress.Fields, post_id: int) -> None:
+        """Take a comment on a post that was taken."""
+        if not post_id:
+            raise wordpress.UnfitError("comments (without a post)")
+        comment, login = wordpress.comment(fields), fields["login"]
+        author = self.person(login or comment["author"], is_author=bool(login))
+        self.add(Comment, comment | {"post_id": post_id, "author": author})
 
 
 def _columns(model: type[Base]) -> list[sa.Column[Any]]:
     columns = Base.metadata.tables[model.__tablename__].columns
-    return [column for column in columns if not column.computed and column.name != "webp"]
+    return [column for column in columns if not column.computed]
 
 
 def _rows(model: type[Any], user: User | None, track: Track) -> Iterable[Record]:
@@ -564,33 +400,42 @@ def _rows(model: type[Any], user: User | None, track: Track) -> Iterable[Record]
     query = sa.select(*(column for column in _columns(model) if column.name not in hidden))
     if model is not User:
         query = query.add_columns(User.username.label("author")).join(User, User.id == owner)
-    if user:
-        query = query.where(owner == user.id)
+    query = query.where(owner == user.id) if user else query
     count = db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     query = query.order_by(sa.inspect(model).primary_key[0]).execution_options(yield_per=CHUNK)
     rows = (dict(row) for row in db.session.execute(query).mappings())
     return track(rows, ZIPPED[model], count)
 
 
-def _member(name: str) -> zipfile.ZipInfo:
-    """A zip's member that is as old in every export."""
-    member = zipfile.ZipInfo(name)
-    member.compress_type = zipfile.ZIP_STORED if name.endswith(".webp") else zipfile.ZIP_DEFLATED
-    return member
-
-
 def _line(row: Record) -> bytes:
     return f"{json.dumps(row, default=str, ensure_ascii=False)}\n".encode()
 
 
-def _markdown(row: Record, slug: str) -> str:
+def _markdown(row: Record, slug: str) -> bytes:
     """A post's file: first what people look for, then every other column that says something."""
     title, body, at = row.pop("title"), row.pop("body"), row.pop("published_at")
-    state = "draft" if at == models.NEVER else "scheduled" if at > now() else "published"
+    state = "draft" if at == NEVER else "scheduled" if at > now() else "published"
     front = {"title": title, "slug": slug, "author": row.pop("author"), "state": state}
     front |= {} if state == "draft" else {"date": at}
     front |= {name: value for name, value in row.items() if value is not None}
-    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---\n\n{body}"
+    text = yaml.safe_dump(front, allow_unicode=True, sort_keys=False)
+    return f"---\n{text}---\n\n{body}".encode()
+
+
+def _post(path: PurePath, text: bytes) -> Record:
+    """The row that a file of ours, of Hugo or of Jekyll makes, among its front matter."""
+    front, body = _front(forms.tidy(text.decode()))
+    day, slug = FILE.findall(path.name)[0]
+    title = path.parent.name if slug == "index" else slug
+    date = front.get("date") or day
+    row = {"title": title.replace("-", " "), "created_at": date or EPOCH}
+    row |= {"updated_at": front.get("lastmod")} | front
+    signs = {(name, str(value).lower()) for name, value in front.items()}
+    is_draft = not date or "_drafts" in path.parts or signs & UNPUBLISHED
+    row["published_at"] = NEVER if is_draft else date
+    row["tags"] = [*_words(front.get("tags")), *_words(front.get("categories"))]
+    row["body"] = body
+    return row
 
 
 def _front(text: str) -> tuple[Record, str]:
@@ -622,46 +467,22 @@ def _words(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _flag(front: Record, name: str, value: str) -> bool:
-    return str(front.get(name)).lower() == value
-
-
-def _date(fields: Record, name: str) -> str:
-    """WordPress's time, in UTC where it knows that."""
-    at: str = fields.get(f"{name}_gmt") or "0000"
-    return fields.get(name, "") if at.startswith("0000") else f"{at}Z"
-
-
-def _from_html(text: str) -> str:
-    """The Markdown of HTML in which WordPress makes line ends visible itself."""
-    if len(text) > HTML_MAX:
-        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
-    if not re.search(r"<p\b|<!-- wp:", text):
-        text = text.replace("\r\n", "\n").strip()
-        text = LINE_ENDS.sub(lambda match: "<br>\n" if match[0] == "\n" else match[0], text)
-    text = markdownify(f"<div>{text}</div>", heading_style="ATX", bullets="-")
-    return re.sub(r"( +\n){2,}", "\n\n", text).strip()
-
-
-def _check(archive: zipfile.ZipFile) -> None:
+def _check(archive: ZipFile) -> None:
     """ValueError for a zip that is none of ours, or made to harm."""
-    infos, names = archive.infolist(), archive.namelist()
-    for info in infos:
+    for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"The zip's member {info.filename!r} leads out of it.")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise ValueError(f"The zip's member {info.filename!r} is a link.")
-    if len(set(names)) < len(names):
-        raise ValueError("The zip has two members of one name.")
     # What is larger than it says is cut there by its reader, and then damaged.
-    if sum(info.file_size for info in infos) > ZIP_MAX:
+    if sum(info.file_size for info in archive.infolist()) > ZIP_MAX:
         raise ValueError("The zip holds more than 2 GiB.")
-    if not {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"} <= set(names):
+    if not {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"} <= set(archive.namelist()):
         raise ValueError("This zip is none that `flask export` made.")
 
 
-def _read(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
+def _read(archive: ZipFile, name: str, length: int) -> bytes:
     if name not in archive.NameToInfo:
         raise ValueError(f"{name} is missing")
     if archive.getinfo(name).file_size > length:

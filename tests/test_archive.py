@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -50,7 +49,7 @@ def blog(app, ann, bob):
             {"title": "1984", "published_at": NEVER, "updated_at": at},
             {"title": "edit", "published_at": datetime(9999, 6, 1, tzinfo=UTC), "created_at": at},
             {"title": "Häuser 🏠 true", "body": f"![a](/pictures/{picture.name})"},
-            {"title": "x" * 200, "published_at": NEVER, "withheld_at": at},
+            {"title": "x" * 200, "author": reader, "published_at": at},
         ]
         first, gone, second, *_ = posts = [
             Post(**{"author": author, "body": "Text."} | one) for one in fields
@@ -63,6 +62,7 @@ def blog(app, ann, bob):
         db.session.add_all([*posts, *comments])
         db.session.flush()
         db.session.delete(gone)
+        reader.ban()
         db.session.commit()
     return app
 
@@ -227,15 +227,28 @@ def test_a_blog_in_use_keeps_its_accounts_and_its_owner(blog, empty, tmp_path):
         "bob": "author",
     }
     assert people["Ann"].display_name == ""
-    assert {post.author_id for post in posts(empty).values()} == {people["Ann"].id}
+    names = {title: post.author.username for title, post in posts(empty).items()}
+    assert names == dict.fromkeys(names, "Ann") | {"x" * 200: "bob"}
     assert len(posts(empty)) == 7
     title = "'Quoted': \"yes\" & no"
     assert places == [(title, "bob"), (title, "Ann"), ("---", "bob")]
 
 
+def test_what_a_ban_elsewhere_hid_is_shown_where_there_is_none(blog, empty, tmp_path):
+    Person(empty, "bob").sign_up()
+    imported(empty, exported(blog, tmp_path / "blog.zip"))
+    post = posts(empty)["x" * 200]
+    assert post.published_at == datetime(2023, 10, 13, 12, 30, 59, 123456, UTC)
+    assert post.withheld_at is None
+    with empty.app_context():
+        states = db.session.scalars(sa.select(Comment.state).order_by(Comment.id)).all()
+    assert states == ["shown", "waiting", "shown"]
+
+
 def test_a_person_gets_what_is_theirs_and_no_password(blog, tmp_path):
     contents = members(exported(blog, tmp_path / "bob.zip", "bob"))
-    assert set(contents) == {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}
+    lines = {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}
+    assert set(contents) - lines == {f"posts/7-{'x' * 60}.md"}
     assert contents["pictures.jsonl"] == b""
     account = json.loads(contents["accounts.jsonl"])
     assert account["about"] == "- one\n- two"
@@ -290,15 +303,6 @@ def test_a_zip_with_links_is_refused(app, tmp_path):
     link = zipfile.ZipInfo("posts/1-link.md")
     link.external_attr = 0o120777 << 16
     assert "is a link" in refused(app, zipped(tmp_path / "bad.zip", {link: "/etc/passwd"}))
-
-
-@on_sqlite
-def test_a_zip_with_a_name_twice_is_refused(app, tmp_path):
-    path = zipped(tmp_path / "bad.zip", {})
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as file:
-        warnings.simplefilter("ignore")
-        file.writestr("accounts.jsonl", "")
-    assert "two members of one name" in refused(app, path)
 
 
 @on_sqlite
@@ -434,7 +438,6 @@ def test_a_bad_post_is_named_and_skipped(app, tmp_path, text, sentence):
         ({"name": "../x.webp"}, "“../x.webp” is no picture's name"),
         ({"name": f"{'a' * 32}-9x9.webp"}, f"pictures/{'a' * 32}-9x9.webp is missing"),
         ({"name": f"{'b' * 32}-9x9.webp"}, f"{'b' * 32}-9x9.webp is no WebP"),
-        ({"name": f"{'c' * 32}-9x9.webp"}, f"{'c' * 32}-9x9.webp has 30 by 20 pixels"),
         ({"author": "eve"}, "its author “eve” has no account"),
     ],
 )
@@ -447,7 +450,6 @@ def test_a_bad_picture_is_named_and_skipped(app, tmp_path, changes, sentence):
         "accounts.jsonl": json.dumps(ACCOUNT),
         "pictures.jsonl": "\n".join([json.dumps(good | changes), json.dumps(good)]),
         f"pictures/{'b' * 32}-9x9.webp": b"GIF89a",
-        f"pictures/{'c' * 32}-9x9.webp": file.getvalue(),
         f"pictures/{'d' * 32}-30x20.webp": file.getvalue(),
     }
     summary = imported(app, zipped(tmp_path / "bad.zip", contents))
@@ -586,10 +588,6 @@ def test_a_bad_wordpress_post_is_named_and_skipped(app, tmp_path, fields, senten
         (
             {"wp__post_date_gmt": "0000-00-00 00:00:00", "wp__status": "draft"},
             {"created_at": datetime(2020, 5, 17, 12, 30, tzinfo=UTC), "published_at": NEVER},
-        ),
-        (
-            {"wp__post_date_gmt": "", "wp__post_date": "0000-00-00", "wp__status": "draft"},
-            {"created_at": EPOCH},
         ),
         ({"content__encoded": "One\nline\r\n\r\nTwo"}, {"body": "One  \nline\n\nTwo"}),
         (
