@@ -1,12 +1,13 @@
 """The `flask …` commands."""
 
 import random
+import re
 import secrets
 import shlex
 import sqlite3
 import tomllib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 from flask import current_app, url_for
-from flask.cli import with_appcontext
+from flask.cli import AppGroup
 
 import archive
 from database import Base, copy_sqlite, db, now
@@ -27,10 +28,23 @@ LOCAL_URL = "http://127.0.0.1:8000/"  # where `make run` serves
 CHUNK = 1000  # rows in one INSERT
 
 
-@click.command()
+class Command(click.Command):
+    """A command whose arguments are text, which databases and terminals take."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Refuse other bytes, which Python turns into these surrogates."""
+        if re.search("[\udc80-\udcff]", "".join(words)):
+            raise click.UsageError("An argument has bytes in it that are no text in UTF-8.")
+        return super().parse_args(context, words)
+
+
+commands = AppGroup()  # they run in the context of the blog
+commands.command_class = Command
+
+
+@commands.command()
 @click.option("--posts", type=click.IntRange(0), default=0, help="Add this many made-up posts.")
 @click.option("--comments", type=click.IntRange(0), default=0, help="And this many comments.")
-@with_appcontext
 def demo(posts: int, comments: int) -> None:
     """Fill an empty blog with sample people, posts and comments."""
     if db.session.scalar(sa.select(sa.exists(sa.select(User.id)))):
@@ -47,7 +61,7 @@ def demo(posts: int, comments: int) -> None:
             at = post.published_at + timedelta(minutes=minutes)
             author = people[answer["author"]]
             db.session.add(Comment(post=post, author=author, body=answer["body"], created_at=at))
-            db.session.flush()
+    db.session.flush()
     add_bulk(posts, comments, [user.id for user in people.values()], sample["words"].split())
     db.session.commit()
     click.echo(f"Log in as {' or '.join(people)} with the password {password}")
@@ -57,74 +71,80 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
     """Add posts, five minutes apart until now, and comments on any of them, alike in every run."""
     chance, end = random.Random(posts), now()
 
-    def prose(most: int) -> str:
-        """At most that many sentences."""
-        lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
-        return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)
-
     def post(number: int) -> dict[str, Any]:
-        """A row of posts."""
         return {
             "author_id": chance.choice(authors),
-            "title": " ".join(chance.choices(words, k=5)).capitalize(),
-            "body": "\n\n".join(prose(6) for _ in range(chance.randint(1, 6))),
-            "tags": sorted({chance.choice(words) for _ in range(3)}),
+            "title": prose(chance, words, 1).rstrip("."),
+            "body": "\n\n".join(prose(chance, words, 6) for _ in range(chance.randint(1, 6))),
+            "tags": sorted(chance.sample(words, 3)),
             "published_at": end - timedelta(minutes=5 * (posts - number)),
         }
 
+    def comment(_number: int) -> dict[str, Any]:
+        post_id, author_id = chance.choice(post_ids), chance.choice(authors)
+        return {"post_id": post_id, "author_id": author_id, "body": prose(chance, words, 3)}
+
     insert(Post, posts, post)
     post_ids = db.session.scalars(sa.select(Post.id)).all()
-
-    def comment(_number: int) -> dict[str, Any]:
-        """A row of comments."""
-        post_id, author_id = chance.choice(post_ids), chance.choice(authors)
-        return {"post_id": post_id, "author_id": author_id, "body": prose(3)}
-
     insert(Comment, comments, comment)
 
 
+def prose(chance: random.Random, words: list[str], most: int) -> str:
+    """At most that many sentences of these words."""
+    lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
+    return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)
+
+
 def insert(model: type[Base], count: int, row: Callable[[int], dict[str, Any]]) -> None:
-    """Insert that many rows in chunks, behind a progress bar."""
+    """Insert that many rows in chunks, each row made from its number."""
     chunks = range(0, count, CHUNK)
-    with click.progressbar(chunks, label=model.__tablename__, hidden=not count) as bar:
-        for start in bar:
-            rows = [row(number) for number in range(start, min(start + CHUNK, count))]
-            db.session.execute(sa.insert(model), rows)
+    for start in progress(chunks, model.__tablename__, len(chunks)):
+        rows = [row(number) for number in range(start, min(start + CHUNK, count))]
+        db.session.execute(sa.insert(model), rows)
 
 
-@click.command()
+@commands.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@with_appcontext
 def backup(file: Path) -> None:
     """Copy the database to a new FILE, while the blog runs."""
-    url, instance = db.engine.url, Path(current_app.instance_path)
+    path, instance = db.engine.url.database, Path(current_app.instance_path)
     trace = instance / LAST_BACKUP
     if db.engine.dialect.name == "postgresql":
-        source = url.set(drivername="postgresql", password=None).render_as_string()
-        line = shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
         raise click.ClickException(
             "PostgreSQL has a program for that, which asks for the password or takes it from "
-            f"~/.pgpass:\n{line} && touch {shlex.quote(str(trace))}"
+            f"~/.pgpass:\n{dump_line(file)} && touch {shlex.quote(str(trace))}"
         )
-    try:
+    with made(file):
         copy_sqlite(db.engine, file)
+    with suppress(OSError):  # a full disk here spoils no copy elsewhere
+        trace.touch()
+    click.echo(
+        f"{file} is a checked copy of the database. To restore it, stop the blog, delete "
+        f"{path}-wal and {path}-shm, and put it in the place of {path}.\n"
+        f"The secret key is not in it: keep a copy of {instance / 'secret_key'} too."
+    )
+
+
+def dump_line(file: Path) -> str:
+    """The shell's line that copies the database on PostgreSQL to the file."""
+    source = db.engine.url.set(drivername="postgresql", password=None).render_as_string()
+    return shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
+
+
+@contextmanager
+def made(file: Path) -> Iterator[None]:
+    """Say in a sentence why a command cannot make its file."""
+    try:
+        yield
     except FileExistsError as error:
         raise click.ClickException(f"{file} exists and was left alone. Name a new file.") from error
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise click.ClickException(f"{file} was not made: {reason}.") from error
-    with suppress(OSError):  # a full disk here spoils no copy elsewhere
-        trace.touch()
-    click.echo(
-        f"{file} is a checked copy of the database. To restore it, stop the blog, delete "
-        f"{url.database}-wal and {url.database}-shm, and put it in the place of {url.database}.\n"
-        f"The secret key is not in it: keep a copy of {instance / 'secret_key'} too."
-    )
 
 
-@click.command("reset-link")
+@commands.command("reset-link")
 @click.argument("name")
-@with_appcontext
 def reset_link(name: str) -> None:
     """Print a link by which the person of that NAME can set a new password, once."""
     user = db.session.scalar(User.named(name))
@@ -133,10 +153,9 @@ def reset_link(name: str) -> None:
     click.echo(public_url("blog.reset_password", token=reset_token(user)))
 
 
-@click.command()
+@commands.command()
 @click.option("--days", type=click.IntRange(1, 365), default=INVITATION_DAYS, help="Until it ends.")
 @click.option("--may", type=click.Choice(["post", "comment"]), help="What the new account may do.")
-@with_appcontext
 def invite(days: int, may: str | None) -> None:
     """Print a link by which one person can sign up."""
     if current_app.config["SIGNUP"] == "closed":
@@ -151,27 +170,22 @@ def public_url(endpoint: str, **values: str) -> str:
         return url_for(endpoint, **values, _external=True)
 
 
-@click.command()
+@commands.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@with_appcontext
 def export(file: Path) -> None:
     """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
-    try:
-        with file.open("xb") as target:
+    with made(file), ExitStack() as undo:
+        # As if for a request, which only reads: then others write meanwhile, on SQLite too.
+        with file.open("xb") as target, current_app.test_request_context():
+            undo.callback(file.unlink)
             archive.export(target, track=progress)
-    except FileExistsError as error:
-        raise click.ClickException(f"{file} exists and was left alone. Name a new file.") from error
-    except OSError as error:
-        with suppress(OSError):
-            file.unlink()
-        raise click.ClickException(f"{file} was not made: {error.strerror}.") from error
+        undo.pop_all()
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
 
 
-@click.command("import")
+@commands.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--author", default="", help="Whose posts are those that name no author.")
-@with_appcontext
 def import_(file: Path, author: str) -> None:
     """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will."""
     try:
@@ -181,13 +195,13 @@ def import_(file: Path, author: str) -> None:
         db.session.rollback()
         raise click.ClickException(f"Nothing was imported: {error}") from error
     for sentence in summary.sentences():
-        click.echo(sentence)
+        click.echo(sentence.encode(errors="replace").decode())  # names of files may be odd
 
 
 def progress(things: Iterable[Any], label: str, length: int) -> Iterable[Any]:
     """The same things, behind a progress bar."""
-    with click.progressbar(things, length, label=label) as bar:
+    with click.progressbar(things, length, label=label, hidden=not length) as bar:
         yield from bar
 
 
-COMMANDS = [demo, backup, doctor, reset_link, invite, export, import_]
+COMMANDS = [*commands.commands.values(), doctor]

@@ -1,16 +1,18 @@
 """`flask doctor`: what is wrong or risky about the blog as it is set up here.
 
-Wrong is what opens a door or loses words now, and makes the exit status 1; risky is what may. A
-database that cannot be reached or upgraded is named by the start itself, with status 1 too.
+Wrong is what opens a door or loses words now, and makes the exit status 1; risky is what may. An
+old schema is upgraded by the start of every command; if it cannot be, or the database cannot be
+reached, the start itself says so, with status 1 too.
 """
 
 import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import click
 import sqlalchemy as sa
@@ -46,11 +48,9 @@ def doors() -> Iterator[tuple[str, str]]:
     if current_app.debug and is_public:
         yield WRONG, "Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
     if url.scheme == "http" and url.hostname not in HERE:
-        yield (
-            WRONG,
-            "BLOG_URL is http: passwords can be read on their way. Let a proxy speak https.",
-        )
-    for path in (Path(current_app.instance_path, name) for name in ("secret_key", "config.toml")):
+        yield WRONG, "BLOG_URL is http: others can read passwords. Let a proxy speak https."
+    for name in ("secret_key", "config.toml"):
+        path = Path(current_app.instance_path, name)
         if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
             yield WRONG, f"Others on this machine can read {path}. Run chmod 600 on it."
     if config["SIGNUP"] == "open" and config["MODERATION"] == "none":
@@ -63,27 +63,28 @@ def doors() -> Iterator[tuple[str, str]]:
 def proxies() -> Iterator[tuple[str, str]]:
     """Whether the proxies are declared, and their headers arrive at the blog that runs."""
     count, url = current_app.config["PROXIES"], urlsplit(current_app.config["URL"] or "")
-    if url.scheme != "https":
-        if count:
-            advice = "Set BLOG_URL to the public address, with https."
-            yield RISKY, f"BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
-        return
-    if not count:
+    if url.scheme == "https" and count:
+        yield from answer_of(url, count)
+    elif url.scheme == "https":
         effect = "all visitors seem to come from the proxy, and by http"
         yield RISKY, f"BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
-        return
-    connection = HTTPSConnection(url.netloc, timeout=ANSWER_MAX)
+    elif count:
+        advice = "Set BLOG_URL to the public address, with https."
+        yield RISKY, f"BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
+
+
+def answer_of(url: SplitResult, count: int) -> Iterator[tuple[str, str]]:
+    """What is wrong with the answer of the blog that runs behind so many proxies at that URL."""
     try:
-        connection.request("GET", f"{url.path.rstrip('/')}/healthz")
-        # The blog sends this header when it is told that the visitor came by https.
-        if not connection.getresponse().getheader("Strict-Transport-Security"):
-            advice = "Let every proxy set X-Forwarded-Proto, or correct the number."
-            yield WRONG, f"BLOG_PROXIES is {count}, but so many were never seen. {advice}"
+        with closing(HTTPSConnection(url.netloc, timeout=ANSWER_MAX)) as connection:
+            connection.request("GET", f"{url.path.rstrip('/')}/healthz")
+            # The blog sends this header when it is told that the visitor came by https.
+            if not connection.getresponse().getheader("Strict-Transport-Security"):
+                advice = "Let every proxy set X-Forwarded-Proto, or correct the number."
+                yield WRONG, f"BLOG_PROXIES is {count}, but so many were never seen. {advice}"
     except (OSError, HTTPException) as error:
         advice = "Start the blog, or look at its proxy and its name."
         yield RISKY, f"{url.geturl()} cannot be asked from here ({error}). {advice}"
-    finally:
-        connection.close()
 
 
 def storage() -> Iterator[tuple[str, str]]:
@@ -103,3 +104,6 @@ def storage() -> Iterator[tuple[str, str]]:
         yield WRONG, f"The database or {folder} cannot be written ({reason}). {advice}"
     if not trace.exists() or time.time() - trace.stat().st_mtime > BACKUP_DAYS * 86_400:
         yield RISKY, f"No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."
+    for copy in sorted(folder.glob("*.before-*")):
+        advice = "Delete it once you know that you need not go back."
+        yield RISKY, f"{copy} is from before an upgrade, with all that was deleted since. {advice}"

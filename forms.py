@@ -9,24 +9,8 @@ from typing import Any
 from flask import abort, current_app, request
 from flask_login import current_user
 from flask_wtf import FlaskForm
-from wtforms import (
-    BooleanField,
-    DateTimeLocalField,
-    Field,
-    FileField,
-    HiddenField,
-    PasswordField,
-    StringField,
-    TextAreaField,
-)
-from wtforms.validators import (
-    DataRequired,
-    EqualTo,
-    InputRequired,
-    Optional,
-    Regexp,
-    ValidationError,
-)
+from wtforms import Field, ValidationError, fields
+from wtforms.validators import DataRequired, EqualTo, InputRequired, Optional
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 import rendering
@@ -44,11 +28,7 @@ TAGS_MAX = 10  # of a post; more help nobody
 COMMENT_MAX = 5_000  # characters; two pages
 ABOUT_MAX = 500  # characters; a paragraph
 DESCRIPTION_MAX = 200  # characters; what a screen reader says of a picture
-# What shows nothing, though Python finds it printable.
-INVISIBLE = re.compile(
-    "[\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]"
-)
-# And in a name, what turns the direction of the words that follow, or starts a line.
+# What shows nothing, turns the direction of the words that follow, or starts a line.
 UNFIT_FOR_NAMES = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]"
@@ -63,9 +43,8 @@ COMMON_PASSWORDS = frozenset(FREQUENCY_LISTS["passwords"])  # what guessers try 
 
 def tidy(text: str) -> str:
     """The text with `\\n` as line ends, without control characters; "" if nothing is visible."""
-    text = re.sub(r"\r\n?", "\n", text)
-    text = rendering.CONTROLS.sub("", text)
-    seen = INVISIBLE.sub("", text)
+    text = rendering.CONTROLS.sub("", re.sub(r"\r\n?", "\n", text))
+    seen = UNFIT_FOR_NAMES.sub("", text)
     return text if any(char.isprintable() and not char.isspace() for char in seen) else ""
 
 
@@ -74,7 +53,7 @@ def is_word(text: str) -> bool:
     return any(unicodedata.category(char)[0] in "LNS" for char in text)
 
 
-class TextField(TextAreaField):
+class TextField(fields.TextAreaField):
     """Text on many lines."""
 
     data: str
@@ -83,7 +62,7 @@ class TextField(TextAreaField):
         self.data = tidy("".join(valuelist[:1]))
 
 
-class LineField(StringField):
+class LineField(fields.StringField):
     """Text on one line, without space around it."""
 
     data: str
@@ -92,7 +71,7 @@ class LineField(StringField):
         self.data = " ".join(tidy("".join(valuelist[:1])).split())
 
 
-class SecretField(PasswordField):
+class SecretField(fields.PasswordField):
     """A password, in the one Unicode form that is the same from every keyboard."""
 
     data: str
@@ -101,8 +80,7 @@ class SecretField(PasswordField):
         """Take the first value; one that is too long for any password, as it is."""
         text = "".join(valuelist[:1])
         # Hostile texts take a time that grows with the square of their length.
-        is_short = len(text) < NORMALIZED_MAX
-        self.data = unicodedata.normalize("NFC", text) if is_short else text
+        self.data = text if len(text) > NORMALIZED_MAX else unicodedata.normalize("NFC", text)
 
 
 def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
@@ -110,10 +88,9 @@ def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
 
     def check(_form: FlaskForm, field: Field) -> None:
         """Refuse what is too short or too long, and say by how much."""
-        count = len(field.data)
-        if not least <= count <= most:
+        if not least <= len(field.data) <= most:
             bounds = f"{least:,} to {most:,}"
-            raise ValidationError(f"It has {count:,} characters; it can have {bounds}.")
+            raise ValidationError(f"It has {len(field.data):,} characters; it can have {bounds}.")
 
     check.field_flags = {"most": most}  # type: ignore[attr-defined]  # for the hint
     return check
@@ -147,7 +124,7 @@ class Form(FlaskForm):
 class HumanForm(Form):
     """A form with a field that only machines see and fill in."""
 
-    website = HiddenField()
+    website = fields.HiddenField()
 
     def validate(self, extra_validators: Any = None) -> bool:
         """Refuse what machines send, with a sentence for the person who did it after all."""
@@ -157,7 +134,6 @@ class HumanForm(Form):
         self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
         text = self.data.get("body") or self.data.get("username")
         note_refusal("The field that nobody sees was filled in", str(text))
-        self.website.data = self.website.raw_data = None
         return False
 
 
@@ -172,7 +148,7 @@ class LogInForm(Form):
 
     username = LineField("Username", [DataRequired("Enter your username.")])
     password = SecretField("Password", [InputRequired("Enter your password.")])
-    remember = BooleanField("Keep me signed in for 30 days")
+    remember = fields.BooleanField("Keep me signed in for 30 days")
 
 
 class PasswordForm(Form):
@@ -196,16 +172,13 @@ class SignUpForm(HumanForm, PasswordForm):
     """What a new account needs. Whether the name is free, the database decides."""
 
     username = LineField(
-        "Username",
-        [
-            DataRequired("Choose a username."),
-            length(USERNAME_MIN, USERNAME_MAX),
-            Regexp("^[A-Za-z0-9_-]+$", message="Use only letters a to z, digits, _ and -."),
-        ],
+        "Username", [DataRequired("Choose a username."), length(USERNAME_MIN, USERNAME_MAX)]
     )
 
     def validate_username(self, field: Field) -> None:
-        """Refuse names that mislead."""
+        """Refuse names that mislead, or look odd in an address."""
+        if not re.fullmatch("[A-Za-z0-9_-]*", field.data):
+            raise ValidationError("Use only letters a to z, digits, _ and -.")
         if field.data.lower() in RESERVED or field.data.lower().startswith(GONE):
             raise ValidationError("This name is reserved. Choose another.")
         if db.session.scalar(User.named(field.data)):
@@ -215,14 +188,13 @@ class SignUpForm(HumanForm, PasswordForm):
 class AccountForm(Form):
     """What others are told about an account."""
 
-    display_name = StringField("Display name", [length(0, DISPLAY_NAME_MAX)])
+    display_name = LineField("Display name", [length(0, DISPLAY_NAME_MAX)])
     about = TextField("About you", [length(0, ABOUT_MAX)])
 
     def validate_display_name(self, field: Field) -> None:
         """Refuse what would disturb the text around the name."""
-        if UNFIT_FOR_NAMES.search(field.data):
+        if UNFIT_FOR_NAMES.search("".join(field.raw_data or [])):
             raise ValidationError("It has characters that cannot be seen. Type it anew.")
-        field.data = " ".join(tidy(field.data).split())
         namesake = db.session.scalar(User.named(field.data))
         if field.data.lower() in RESERVED or namesake not in (None, current_user):
             raise ValidationError("This is the name of somebody else. Choose another.")
@@ -233,11 +205,11 @@ class PostForm(Form):
 
     title = LineField("Title", [DataRequired("Give the post a title."), length(1, TITLE_MAX)])
     body = TextField("Text", [DataRequired("Write something."), length(1, POST_MAX)])
-    tags = LineField("Tags", [Optional()])
-    publish_at = DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
-    comments_closed = BooleanField("No new comments")
-    version = HiddenField()  # of the post that is edited
-    picture = FileField("Picture")  # the file itself is in `request.files`
+    tags = LineField("Tags", [length(0, NORMALIZED_MAX)])
+    publish_at = fields.DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
+    comments_closed = fields.BooleanField("No new comments")
+    version = fields.HiddenField()  # of the post that is edited
+    picture = fields.FileField("Picture")  # the file itself is in `request.files`
     description = LineField("What it shows", [length(0, DESCRIPTION_MAX)])
 
     def add_picture(self, url: str) -> None:
@@ -249,14 +221,12 @@ class PostForm(Form):
 
     def tag_names(self) -> list[str]:
         """The tags in lower case, each once, in the order of the alphabet."""
-        text = (self.tags.data or "").lower()[:NORMALIZED_MAX]
+        text = self.tags.data.lower()[:NORMALIZED_MAX]
         names = unicodedata.normalize("NFC", text).split(",")
         return sorted({name.strip().lstrip("#").strip() for name in names} - {""})
 
     def validate_tags(self, field: Field) -> None:
         """Refuse what would make no address or no sense."""
-        if len(field.data) > NORMALIZED_MAX:
-            raise ValidationError(f"These are more tags than {TAGS_MAX}.")
         names = self.tag_names()
         if len(names) > TAGS_MAX:
             raise ValidationError(f"There are {len(names)} tags; a post can have {TAGS_MAX}.")
@@ -270,22 +240,18 @@ class PostForm(Form):
         """Read the time in the blog's zone, which skips an hour in spring."""
         if not field.data:
             raise ValidationError("Write it like 2031-12-24T18:30.")
-        try:
-            at = field.data.replace(tzinfo=current_app.config["ZONE"]).astimezone(UTC)
-            if at.astimezone(current_app.config["ZONE"]).replace(tzinfo=None) != field.data:
-                raise ValidationError("The clocks skip this time. Choose another.")
-        except OverflowError:
-            at = NEVER
-        if not EPOCH <= at < NEVER:
+        if not EPOCH.year < field.data.year < NEVER.year:
             raise ValidationError("Choose a time between the years 1970 and 9999.")
+        at = field.data.replace(tzinfo=current_app.config["ZONE"])
+        if at.astimezone(UTC).astimezone(at.tzinfo).replace(tzinfo=None) != field.data:
+            raise ValidationError("The clocks skip this time. Choose another.")
+        field.data = at
 
     def published_at(self, before: datetime, action: str) -> datetime:
         """When the post is published that was to be `before`, an aware time."""
         if action == "draft":
             return NEVER
-        if self.publish_at.data:
-            return self.publish_at.data.replace(tzinfo=current_app.config["ZONE"])
-        return min(before, now())
+        return self.publish_at.data or min(before, now())
 
 
 class CommentForm(HumanForm):
@@ -307,4 +273,4 @@ class NewPasswordForm(CurrentPasswordForm, PasswordForm):
 class LeaveForm(CurrentPasswordForm):
     """The end of an account."""
 
-    comments = BooleanField("Delete my comments too; otherwise they stay without my name")
+    comments = fields.BooleanField("Delete my comments too; otherwise they stay without my name")

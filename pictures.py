@@ -4,25 +4,16 @@ from contextlib import suppress
 from io import BytesIO
 from typing import IO
 
-from PIL import Image, ImageCms
-from PIL.Image import Transpose
+from PIL import Image, ImageCms, ImageOps
 
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF"]  # by their contents, whatever the file is called
 BYTES_MAX = 8 * 1024 * 1024
 PIXELS_MAX = 40_000_000  # up to 700 MB in memory; the pictures of phones have 12 to 24 million
 SIDE_MAX = 2000  # pixels of what is kept; twice the text's width on the sharpest screens
-JPEG_SCAN, SCANS_MAX = b"\xff\xda", 100  # cameras write ten; each may take as long as a picture
-ORIENTATION = 0x0112  # the tag of EXIF that says which side is up
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
+JPEG, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"  # how such a file begins, and each of its layers
+SCANS_MAX = 100  # cameras write ten; each may take as long as a picture
 QUALITY = 80  # of WebP, where eyes see no loss
+Image.MAX_IMAGE_PIXELS = None  # our own limit is lower, and comes with a sentence
 
 
 def to_webp(file: IO[bytes]) -> tuple[bytes, tuple[int, int]]:
@@ -37,14 +28,11 @@ def to_webp(file: IO[bytes]) -> tuple[bytes, tuple[int, int]]:
         raise ValueError("This file is larger than 8 MiB. Make the picture smaller first.")
     try:
         picture = Image.open(BytesIO(sent), formats=FORMATS)
-        is_huge = picture.width * picture.height > PIXELS_MAX
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        is_huge = True
     except Exception as error:  # decoders raise whatever a hostile file makes them stumble over
         raise ValueError("This is no picture in PNG, JPEG, WebP or GIF.") from error
-    if is_huge:
+    if picture.width * picture.height > PIXELS_MAX:
         raise ValueError("This picture has more than 40 million pixels. Make it smaller first.")
-    if sent.count(JPEG_SCAN) > SCANS_MAX:
+    if sent.startswith(JPEG) and sent.count(JPEG_SCAN) > SCANS_MAX:
         raise ValueError("This picture is made of too many layers. Save it anew first.")
     try:
         return _encode(picture)
@@ -59,8 +47,8 @@ def _encode(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
     if picture.mode in ("1", "P"):
         picture = picture.convert(mode)  # between the colours of a palette there are none
     picture.thumbnail((SIDE_MAX, SIDE_MAX))
-    with suppress(Exception):  # damaged notes of a whole picture
-        picture = picture.transpose(UPRIGHT[picture.getexif()[ORIENTATION]])
+    with suppress(Exception):  # damaged notes; the picture is turned before they are written
+        ImageOps.exif_transpose(picture, in_place=True)
     with suppress(KeyError, OSError, ImageCms.PyCMSError):  # no profile, or one that does not fit
         profile = ImageCms.ImageCmsProfile(BytesIO(picture.info["icc_profile"]))
         srgb = ImageCms.createProfile("sRGB")

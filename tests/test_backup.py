@@ -19,7 +19,7 @@ import database
 from database import db
 
 ROOT = Path(database.__file__).parent
-WRITERS, SECONDS = 8, 3
+WRITERS, SECONDS = 8, 20
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

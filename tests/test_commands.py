@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person
 
+import cli
+import database
 from database import db
 from models import Comment, Post, User
 
@@ -135,3 +137,50 @@ def test_an_export_to_nowhere_says_so(app, tmp_path):
     result = run(app, "export", str(tmp_path / "none" / "blog.zip"))
     assert result.exit_code == 1
     assert "was not made" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reset-link", "\udcff"),
+        ("backup", "\udcfe.db"),
+        ("export", "\udcfe.zip"),
+        ("import", "--author", "\udcff", "."),
+    ],
+)
+def test_an_argument_of_odd_bytes_is_refused_in_a_sentence(app, words):
+    result = run(app, *words)
+    assert result.exit_code == 2
+    assert "An argument has bytes in it that are no text in UTF-8." in result.output
+
+
+def test_a_file_with_an_odd_name_is_named_as_far_as_it_is_text(app, ann, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "\udcff.md").write_text("No front matter")
+    result = run(app, "import", str(tmp_path / "folder"))
+    assert result.exit_code == 0
+    assert "?.md: it has no front matter." in result.output
+
+
+@pytest.mark.parametrize("settings", [{}, {"URL": "https://blog.example"}])
+def test_people_write_while_the_blog_is_exported(make_app, ann, tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(database, "BUSY_MAX", 100)
+    post = ann.write()
+
+    def meanwhile(things, *_):
+        assert ann.comment(post)
+        return things
+
+    monkeypatch.setattr(cli, "progress", meanwhile)
+    result = run(make_app(**settings), "export", str(tmp_path / "blog.zip"))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_export_that_is_broken_off_leaves_nothing(app, ann, tmp_path, monkeypatch):
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "progress", break_off)
+    assert run(app, "export", str(tmp_path / "blog.zip")).exit_code == 1
+    assert not (tmp_path / "blog.zip").exists()

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import threading
 import time
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -178,3 +180,23 @@ def test_a_database_that_cannot_be_written_is_named(doctor, database_url):
     result = doctor()
     assert result.exit_code == 1
     assert "cannot execute UPDATE in a read-only transaction" in result.output
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_copy_from_before_an_upgrade_is_named(doctor, tmp_path):
+    copy = tmp_path / "blog.db.before-0001"
+    copy.touch()
+    result = doctor()
+    assert result.exit_code == 0
+    assert f"Risky: {copy} is from before an upgrade" in result.output
+    copy.unlink()
+    assert doctor().output == "All is well.\n"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_old_schema_that_cannot_be_upgraded_is_named(database_url, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    result = run("flask doctor", database_url, tmp_path / "instance")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: Not upgraded, the database is as it was: ")

@@ -153,6 +153,18 @@ def test_damaged_notes_do_not_spoil_a_whole_picture(ann):
     assert as_shown(ann, address(add(ann, photo))).size == (9, 9)
 
 
+def test_a_picture_stands_upright_with_notes_that_cannot_be_written_again(ann):
+    entries = struct.pack("<HHLHHHHLL", 0x0112, 3, 1, 6, 0, 0x011A, 2, 4, 0x636261)
+    notes = b"Exif\0\0II" + struct.pack("<HLH", 42, 8, 2) + entries + b"\0" * 4
+    photo = encoded(Image.new("RGB", (40, 20)), "JPEG", exif=notes)
+    assert as_shown(ann, address(add(ann, photo))).size == (20, 40)
+
+
+def test_only_a_jpeg_has_layers_to_count(ann):
+    png = encoded(Image.new("RGB", (9, 9))) + b"\xff\xda" * 101
+    assert as_shown(ann, address(add(ann, png))).size == (9, 9)
+
+
 def test_a_profile_of_colours_is_applied_not_kept(ann):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for sent in (profile, b"My secret" * 1000):
