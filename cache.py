@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from sys import getsizeof
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -52,7 +52,7 @@ class Memory:
         self.counter = COUNTERS.get(engine.dialect.name, "")
         is_file = engine.dialect.name == "sqlite"
         self.file = engine.url.database if is_file else None
-        self.lock = Lock()
+        self.lock = RLock()
         self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.connection: Any = None
         self.size = self.number = 0
@@ -102,11 +102,10 @@ class Memory:
 
     def _close(self, _engine: sa.Engine | None = None) -> None:
         """End the counter's connection, with the engine's others; the next mark opens another."""
-        if self._is_ours():
-            self.connection.close()
-        else:
-            self.connection = None
-        self.place, self.state = (), None
+        with self.lock:  # or a thread that asks just now would crash the process
+            if self._is_ours():
+                self.connection.close()
+            self.connection, self.place, self.state = None, (), None
 
     def _is_ours(self) -> bool:
         """Whether the connection was opened in this process, not before a fork."""

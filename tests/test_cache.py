@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, close
 from flask import before_render_template, request, request_started
+from flask_login import current_user
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -142,6 +143,21 @@ def test_only_pages_that_are_for_all_are_kept(app, ann, asked, path):
     answers = [Person(app).get(path) for _ in range(3)]
     assert len(asked) == 3
     assert {"ETag" in answer.headers for answer in answers} == {False}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cache-Control": "private"},
+        {"Cache-Control": "public, no-store"},
+        {"Cache-Control": "public", "Set-Cookie": "a=b"},
+    ],
+    ids=str,
+)
+def test_a_page_can_say_that_it_is_not_to_be_kept(app, nobody, asked, headers):
+    app.view_functions["blog.privacy"] = lambda: ("text", headers)
+    assert [nobody.get("/privacy").text for _ in range(2)] == ["text"] * 2
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("setting", [{"DEBUG": True}, {"CACHE_MAX": 0}], ids=str)
@@ -473,7 +489,7 @@ def test_a_file_that_is_away_for_a_moment_is_no_error(nobody, owner, memory, tmp
 def test_a_check_that_hangs_holds_nobody_up_for_long(nobody, memory, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 0.1)
     with memory.lock:
-        assert nobody.get("/").status_code == 200
+        assert at_once(lambda: nobody.get("/").status_code) == [200] * MANY
 
 
 def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
@@ -483,6 +499,17 @@ def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
     with pytest.raises(memory.engine.dialect.loaded_dbapi.Error):
         connection.execute("SELECT 1")
     assert nobody.get("/").status_code == 200
+
+
+def test_the_app_closes_its_connections_while_many_read(app, owner):
+    def read():
+        return {Person(app).get("/").status_code for _ in range(50)}
+
+    closing = threading.Thread(target=lambda: [close(app) for _ in range(50)])
+    closing.start()
+    answers = at_once(read)
+    closing.join()
+    assert answers == [{200}] * MANY
 
 
 # On Python 3.12 and later.
@@ -572,11 +599,16 @@ def test_two_visitors_have_different_tokens(app, owner):
     ],
 )
 def test_no_odd_cookie_makes_somebodys_page_everybodys(app, ann, nobody, form):
+    def view():
+        return str(current_user.is_authenticated), {"Cache-Control": "public"}
+
+    app.view_functions["blog.privacy"] = view
     cookie = ann.client.get_cookie("blog_session").value
-    client = app.test_client(use_cookies=False)
-    client.get("/", headers={"Cookie": form.format(cookie)})
+    client, headers = app.test_client(use_cookies=False), {"Cookie": form.format(cookie)}
+    [client.get(path, headers=headers) for path in ("/", "/privacy")]
     assert not re.search(PERSONAL, nobody.get("/").text)
     assert nobody.get("/").headers["Cache-Control"] == "no-cache"
+    assert nobody.get("/privacy").text == "False"
 
 
 @pytest.mark.parametrize(
