@@ -57,6 +57,7 @@ class Memory:
         self.connection: Any = None
         self.size = self.number = 0
         self.state: Hashable = None
+        self.process = os.getpid()  # that opened the engine's connections
         self.place: tuple[int, ...] = ()
         self.ends_at: datetime | None = None
         sa.event.listen(engine, "engine_disposed", self._close)
@@ -90,26 +91,22 @@ class Memory:
             place += (file.st_ino, file.st_dev)
         if place != self.place:
             # All of the old ones first: SQLite mixes them up with new ones in a process.
-            if self.place:
-                self.engine.dispose(close=self._is_ours())
+            if self.place or self.process != os.getpid():
+                self.engine.dispose(close=self.process == os.getpid())
             connection = self.engine.raw_connection()
             self.connection = connection.driver_connection
             connection.detach()
             if not self.file:
                 self.connection.autocommit = True  # or the first answer would be the last
-            self.place = place
+            self.place, self.process = place, os.getpid()
         return place, self.connection.execute(self.counter).fetchone()[0]
 
     def _close(self, _engine: sa.Engine | None = None) -> None:
         """End the counter's connection, with the engine's others; the next mark opens another."""
         with self.lock:  # or a thread that asks just now would crash the process
-            if self._is_ours():
+            if self.connection and self.process == os.getpid():
                 self.connection.close()
             self.connection, self.place, self.state = None, (), None
-
-    def _is_ours(self) -> bool:
-        """Whether the connection was opened in this process, not before a fork."""
-        return self.place[:1] == (os.getpid(),)
 
     def get(self, mark: int, key: Hashable) -> Any:
         """What was kept for the key since the mark, or None."""

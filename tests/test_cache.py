@@ -541,6 +541,29 @@ def test_a_forked_process_and_its_parent_see_each_others_writes(app, ann, nobody
     assert asked == []
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_shares_no_connection_though_nobody_has_asked_yet(make_app):
+    app = make_app()
+    with app.app_context():
+        db.session.scalar(sa.select(1))
+        pool = db.engine.pool
+    assert pool.checkedin() > 0
+    processes = multiprocessing.get_context("fork")
+    here, there = processes.Pipe()
+
+    def live():
+        status = Person(app).get("/").status_code
+        there.send((status, app.extensions["memory"].engine.pool is pool))
+
+    process = processes.Process(target=live)
+    process.start()
+    assert here.poll(20)
+    assert here.recv() == (200, False)
+    process.join(20)
+    assert process.exitcode == 0
+    assert Person(app).get("/").status_code == 200
+
+
 def copied(engine, path):
     with closing(sqlite3.connect(engine.url.database)) as connection:
         connection.execute("VACUUM INTO ?", [str(path)])
