@@ -8,29 +8,38 @@ import gzip
 import hashlib
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from threading import Event, Lock
+from sys import getsizeof
+from threading import RLock
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from flask import Flask, current_app, g, request
+from cachetools import LRUCache
+from flask import Flask, current_app, request
 from werkzeug.wrappers import Response
 
-from database import SAFE_METHODS, db, now
+from database import db, now
 
-ENTRY_MAX = 1024 * 1024  # bytes; larger pages are rare, and push out many small ones
-OVERHEAD = 2_000  # bytes of an entry beside its text
+ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and zipped; more pushes out many others
+OVERHEAD = 2_000  # bytes of an entry beside its key and its text
 ZIPPED_MIN = 500  # bytes; less is not worth a header
 ZIPPED_LEVEL = 6  # 23 kB in 0.5 ms
 WAIT_MAX = 1  # seconds for the counter, or for who makes the same page
 COUNTERS = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_snapshot()::text"}
+MARK = "blog.mark"  # in a request's environ: read before its first query, and so for `kept`
 KEY = ["wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT"]
 KEY += ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"]
-CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")  # which only the cache answers
+# Of the first visitor to a page: cookies, and the conditions, which only the cache answers.
+NOT_ASKED = {"HTTP_COOKIE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
+NOT_KEPT = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
+OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does without
+TRANSIENT = 429  # and higher: the status of an answer that may be another one the next moment
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
 NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
@@ -45,15 +54,16 @@ class Memory:
     ) -> None:
         self.engine, self.most, self.due = engine, most, due
         self.counter = COUNTERS.get(engine.dialect.name, "")
-        is_file = engine.dialect.name == "sqlite"
-        self.file = engine.url.database if is_file else None
-        self.lock = Lock()
-        self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.file = engine.url.database if engine.dialect.name == "sqlite" else None
+        self.lock = RLock()
+        self.entries: LRUCache[Hashable, tuple[Any, int]] = LRUCache(most, getsizeof=itemgetter(1))
         self.connection: Any = None
-        self.size = self.number = 0
+        self.number = 0
         self.state: Hashable = None
+        self.process = os.getpid()  # that opened the engine's connections
         self.place: tuple[int, ...] = ()
         self.ends_at: datetime | None = None
+        sa.event.listen(engine, "engine_disposed", self._close)
 
     def mark(self) -> int | None:
         """A number that changes with the database, to be read before what is made from it.
@@ -66,11 +76,11 @@ class Memory:
             state = self._state()
             if state != self.state or (self.ends_at and now() >= self.ends_at):
                 self.entries.clear()
-                self.size, self.number, self.state = 0, self.number + 1, state
+                self.number, self.state = self.number + 1, state
                 with self.engine.connect() as connection:
                     self.ends_at = connection.scalar(self.due())
         except (OSError, sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
-            self.place, self.state = (), None
+            self._close()
             return None
         finally:
             self.lock.release()
@@ -83,88 +93,67 @@ class Memory:
             file = os.stat(self.file)
             place += (file.st_ino, file.st_dev)
         if place != self.place:
-            if self.place:
-                self.engine.dispose(close=self.place[0] == os.getpid())
-                self.close()
+            # All of the old ones first: SQLite mixes them up with new ones in a process.
+            if self.place or self.process != os.getpid():
+                self.engine.dispose(close=self.process == os.getpid())
             connection = self.engine.raw_connection()
             self.connection = connection.driver_connection
             connection.detach()
             if not self.file:
                 self.connection.autocommit = True  # or the first answer would be the last
-            self.place = place
+            self.place, self.process = place, os.getpid()
         return place, self.connection.execute(self.counter).fetchone()[0]
 
-    def close(self) -> None:
-        """Give the counter's connection back, if it is this process's."""
-        if self.place and self.place[0] == os.getpid():
-            self.connection.close()
-        self.place = ()
+    def _close(self, _engine: sa.Engine | None = None) -> None:
+        """End the counter's connection, with the engine's others; the next mark opens another."""
+        with self.lock:  # or a thread that asks just now would crash the process
+            if self.connection and self.process == os.getpid():
+                self.connection.close()
+            self.connection, self.place, self.state = None, (), None
 
     def get(self, mark: int, key: Hashable) -> Any:
         """What was kept for the key since the mark, or None."""
         with self.lock:
-            if mark != self.number or key not in self.entries:
-                return None
-            self.entries.move_to_end(key)
-            return self.entries[key][0]
+            return self.entries.get(key, (None,))[0] if mark == self.number else None
 
     def put(self, mark: int, key: Hashable, value: Any, size: int) -> None:
         """Keep a value of that many bytes, made after the mark was read."""
         size += OVERHEAD
         with self.lock:
-            if mark != self.number or size > ENTRY_MAX:
-                return
-            self.size += size - self.entries.pop(key, (None, 0))[1]
-            self.entries[key] = (value, size)
-            while self.size > self.most:
-                self.size -= self.entries.popitem(last=False)[1][1]
-
-
-class Variant:
-    """The bytes of a page in one encoding, and the headers that go with them."""
-
-    def __init__(self, response: Response, body: bytes, encoding: str = "") -> None:
-        digest = hashlib.blake2b(response.get_data(), digest_size=16).hexdigest()
-        self.etag, self.body = f'"{digest}{encoding and "-"}{encoding}"', body
-        self.headers = [*response.headers, ("ETag", self.etag), ("Content-Length", str(len(body)))]
-        if encoding:
-            self.headers.append(("Content-Encoding", encoding))
-        # RFC 9110 §15.4.5
-        self.short = [pair for pair in self.headers if not pair[0].startswith("Content-")]
+            if mark == self.number and size <= min(self.most, ENTRY_MAX):
+                self.entries[key] = (value, size)
 
 
 class Page:
     """A response for everybody, as it is and, from its second use on, compressed."""
 
     def __init__(self, response: Response) -> None:
-        self.body = response.get_data()
-        self.is_zippable = len(self.body) >= ZIPPED_MIN and TEXTS.match(response.mimetype or "")
+        self.plain, self.zipped, self.is_used = response.get_data(), b"", False
+        is_text = TEXTS.match(response.mimetype or "")
+        self.is_zippable = bool(is_text) and len(self.plain) >= ZIPPED_MIN
         if self.is_zippable:
             response.vary.add("Accept-Encoding")
-        for name in ("Content-Length", "ETag", "Last-Modified"):
-            response.headers.pop(name, None)
-        self.response, self.is_used = response, False
-        self.plain = Variant(response, self.body)
-        self.zipped: Variant | None = None
+        self.headers = [pair for pair in response.headers if pair[0] not in NOT_KEPT]
+        digest = hashlib.blake2b(self.plain, digest_size=16).hexdigest()
+        self.etags = f'"{digest}"', f'"{digest}-gzip"'
 
-    def send(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         """Answer a request for the page with 200, or 304 if the client has it."""
-        accepted = environ.get("HTTP_ACCEPT_ENCODING", "") if self.is_zippable else ""
-        variants = [self.plain]
-        if "gzip" in accepted and not NO_GZIP.search(accepted):
-            if self.is_used and not self.zipped:
-                body = gzip.compress(self.body, ZIPPED_LEVEL, mtime=0)
-                self.zipped = Variant(self.response, body, "gzip")
-            if self.zipped:
-                variants.insert(0, self.zipped)
-        self.is_used = True
+        accepted = environ.get("HTTP_ACCEPT_ENCODING", "")
+        zips = self.is_zippable and "gzip" in accepted and not NO_GZIP.search(accepted)
         known = environ.get("HTTP_IF_NONE_MATCH", "")
-        for variant in variants if known else ():
-            if variant.etag in known or known == "*":
-                start("304 Not Modified", list(variant.short))
+        for etag in self.etags[: 1 + zips]:
+            if etag in known or known == "*":
+                headers = [pair for pair in self.headers if pair[0] not in OF_BODY]
+                start("304 Not Modified", [*headers, ("ETag", etag)])
                 return []
-        start("200 OK", list(variants[0].headers))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [variants[0].body]
+        if zips and self.is_used and not self.zipped:
+            self.zipped = gzip.compress(self.plain, ZIPPED_LEVEL, mtime=0)
+        self.is_used, zips = True, zips and bool(self.zipped)
+        body = self.zipped if zips else self.plain
+        headers = [*self.headers, ("ETag", self.etags[zips]), ("Content-Length", str(len(body)))]
+        start("200 OK", [*headers, ("Content-Encoding", "gzip")] if zips else headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 class Pages:
@@ -176,54 +165,53 @@ class Pages:
 
     def __init__(self, app: Any, memory: Memory, cookie: str) -> None:
         self.app, self.memory, self.cookie = app, memory, f"{cookie}="
-        self.lock = Lock()
-        self.turns: dict[Hashable, Event] = {}  # of those who make a page just now
+        self.turns: dict[Hashable, Future[Any]] = {}  # of those who make a page just now
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         """Answer the request, from memory if that may be."""
-        is_for_all = (
-            environ["REQUEST_METHOD"] in ("GET", "HEAD")
-            and self.cookie not in environ.get("HTTP_COOKIE", "")
-            and "HTTP_AUTHORIZATION" not in environ
-            and "HTTP_RANGE" not in environ
-        )
-        mark = self.memory.mark() if is_for_all else None
-        if mark is None:
+        is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        mark = environ[MARK] = self.memory.mark() if is_read else None
+        if (
+            mark is None
+            or self.cookie in environ.get("HTTP_COOKIE", "")
+            or "HTTP_AUTHORIZATION" in environ
+            or "HTTP_RANGE" in environ
+        ):
             return self.app(environ, start)  # type: ignore[no-any-return]
         key = tuple(environ.get(name, "") for name in KEY)
-        page = self.memory.get(mark, key)
-        answer = page.send if page else self._made_in_turn(mark, key, environ)
+        answer = self.memory.get(mark, key) or self._made_in_turn(mark, key, environ)
         return answer(environ, start)  # type: ignore[no-any-return]
 
-    def _made_in_turn(self, mark: int, key: Hashable, environ: dict[str, Any]) -> Any:
-        """What answers, made by one of those who ask at once, for whom the others wait."""
-        with self.lock:
-            turn = self.turns.get((mark, key))
-            mine = self.turns[mark, key] = Event() if turn is None else turn
-        if turn and turn.wait(WAIT_MAX) and (page := self.memory.get(mark, key)):
-            return page.send
+    def _made_in_turn(self, mark: int, key: tuple[str, ...], environ: dict[str, Any]) -> Any:
+        """What answers: made by the first of those who ask at once, for whom the others wait."""
+        mine: Future[Any] = Future()
+        turn = self.turns.setdefault((mark, key), mine)
+        if turn is not mine:
+            with suppress(TimeoutError):
+                return turn.result(WAIT_MAX)
+            return self.app
+        answer: Any = None
         try:
-            return self._made(mark, key, environ)
+            # It may have been made since this request looked.
+            answer = self.memory.get(mark, key) or self._made(mark, key, environ)
+            return answer
         finally:
-            if not turn:
-                del self.turns[mark, key]
-                mine.set()
+            del self.turns[mark, key]
+            mine.set_result(answer if isinstance(answer, Page) else self.app)
 
-    def _made(self, mark: int, key: Hashable, environ: dict[str, Any]) -> Any:
-        asked = {name: value for name, value in environ.items() if name not in CONDITIONS}
+    def _made(self, mark: int, key: tuple[str, ...], environ: dict[str, Any]) -> Any:
+        """A page, which is kept, or the response if it is not for everybody."""
+        asked = {name: value for name, value in environ.items() if name not in NOT_ASKED}
         asked["REQUEST_METHOD"] = "GET"
         response = Response.from_app(self.app, asked, buffered=True)
-        control = response.cache_control
-        if (
-            response.status_code != 200
-            or "Set-Cookie" in response.headers
-            or control.no_store
-            or control.private
-        ):
+        if response.status_code >= TRANSIENT:
             return response
-        page = Page(response)
-        self.memory.put(mark, key, page, 2 * len(page.body))
-        return page.send
+        control = response.cache_control
+        is_private = control.no_store or control.private or "Set-Cookie" in response.headers
+        page = None if is_private or response.status_code != 200 else Page(response)
+        size = sum(map(getsizeof, key)) + (2 * len(page.plain) if page else 0)
+        self.memory.put(mark, key, page or self.app, size)
+        return page or response
 
 
 def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
@@ -265,13 +253,11 @@ def kept(name: Hashable, reader: Hashable, caller: Callable[[], Kept]) -> Kept:
 def remembered(key: Hashable, make: Callable[[], Kept]) -> Kept:
     """What `make` gives, or gave for that key before; anew in a request that may write."""
     memory: Memory | None = current_app.extensions.get("memory")
-    if not memory or request.method not in SAFE_METHODS:
+    mark = request.environ.get(MARK)
+    if memory is None or mark is None:
         return make()
-    if "mark" not in g:
-        g.mark = memory.mark()
-    value: Kept | None = None if g.mark is None else memory.get(g.mark, key)
+    value: Kept | None = memory.get(mark, key)
     if value is None:
         value = make()
-        if g.mark is not None:
-            memory.put(g.mark, key, value, len(str(value)))
+        memory.put(mark, key, value, getsizeof(value))
     return value

@@ -214,7 +214,5 @@ def execute(postgresql, statement):
 
 def close(app):
     """Close the app's connections."""
-    if memory := app.extensions.get("memory"):
-        memory.close()
     with app.app_context():
         db.engine.dispose()
