@@ -109,9 +109,8 @@ def reset(username: str) -> ResponseReturnValue:
 
 def locked(username: str) -> User:
     """The account, locked until the commit; 404 if there is none, or none any more."""
-    user: User = db.first_or_404(User.named(username).with_for_update())
-    if user.username.startswith(GONE):
-        abort(404)
+    query = User.named(username).where(~User.username.startswith(GONE))
+    user: User = db.first_or_404(query.with_for_update())
     return user
 
 
