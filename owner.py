@@ -16,12 +16,6 @@ WAITING_MAX = 20  # comments on a page; each decision leads to the next
 REFUSALS_MAX = 100  # on a page, the newest
 
 ROLES = {"member": "comment", "author": "post and comment", "owner": "do everything"}
-# What can be done to an account, and the sentence that says so.
-ACTIONS = {
-    "ban": (User.ban, "%s is banned."),
-    "unban": (User.unban, "%s is not banned any more."),
-    "remove": (User.remove_texts, "All that %s wrote is deleted."),
-}
 
 pages = Blueprint("owner", __name__, url_prefix="/owner")
 
@@ -77,21 +71,32 @@ def change_role(username: str) -> ResponseReturnValue:
     return done(user, f"{user.username} is {user.role} now.")
 
 
-@pages.post("/people/<username>/<any(ban, unban, remove):action>")
-def act(username: str, action: str) -> ResponseReturnValue:
-    """Put the account out, let it in again, or delete everything that it wrote."""
+@pages.post("/people/<username>/ban")
+def ban(username: str) -> ResponseReturnValue:
+    """Put the account out and hide what it wrote."""
     user = held(username)
-    if action == "ban" and user.is_owner:
+    if user.is_owner:
         abort(403, "An owner cannot be banned, nor ban themselves. Change the role first.")
-    change, sentence = ACTIONS[action]
-    change(user)
-    return done(user, sentence % user.username)
+    user.ban()
+    return done(user, f"{user.username} is banned.")
 
 
-@pages.get("/people/<username>/remove")
-def ask_to_remove(username: str) -> ResponseReturnValue:
-    """Ask before everything is deleted."""
-    return render("remove.html", person=held(username), form=Form())
+@pages.post("/people/<username>/unban")
+def unban(username: str) -> ResponseReturnValue:
+    """Let the account in again, and show again what it wrote."""
+    user = held(username)
+    user.unban()
+    return done(user, f"{user.username} is not banned any more.")
+
+
+@pages.route("/people/<username>/remove", methods=["GET", "POST"])
+def remove(username: str) -> ResponseReturnValue:
+    """Ask, then delete everything that the account wrote."""
+    user = held(username)
+    if request.method == "GET":
+        return render("remove.html", person=user, form=Form())
+    user.remove_texts()
+    return done(user, f"All that {user.username} wrote is deleted.")
 
 
 @pages.post("/people/<username>/reset")
