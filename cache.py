@@ -215,19 +215,23 @@ class Pages:
 
 
 def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
-    """Keep pages in memory, where the database can say that it has changed."""
-    with app.app_context():
-        memory = Memory(db.engine, app.config["CACHE_MAX"], due)
-        if app.debug or not memory.most or not memory.counter:
-            return
-    app.extensions["memory"] = memory
+    """Keep pages in memory, where the database can say that it has changed, and files in browsers.
+
+    `due` gives the `Select` of when the next scheduled post is published.
+    """
+    if app.debug:
+        return
     files = sorted(Path(str(app.static_folder)).iterdir())
     contents = b"".join(file.read_bytes() for file in files)
     mark = hashlib.blake2b(contents, digest_size=6).hexdigest()
     app.url_defaults(partial(_mark_static, mark))
     app.after_request(partial(_keep_static, mark))
-    pages = Pages(app.wsgi_app, memory, app.config["SESSION_COOKIE_NAME"])
-    app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
+    with app.app_context():
+        memory = Memory(db.engine, app.config["CACHE_MAX"], due)
+    if memory.most and memory.counter:
+        app.extensions["memory"] = memory
+        pages = Pages(app.wsgi_app, memory, app.config["SESSION_COOKIE_NAME"])
+        app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
 
 
 def _mark_static(mark: str, endpoint: str, values: dict[str, Any]) -> None:
