@@ -108,9 +108,8 @@ def test_a_page_is_made_once_for_all_visitors(app, ann, asked, method):
 def test_what_may_be_personal_or_partial_is_not_from_memory(app, asked, headers):
     client = app.test_client(use_cookies=False)
     client.get("/static/style.css", buffered=True)
-    answers = [client.get("/static/style.css", headers=headers, buffered=True) for _ in range(2)]
+    [client.get("/static/style.css", headers=headers, buffered=True) for _ in range(2)]
     assert len(asked) == 3
-    assert {answer.headers["ETag"] for answer in answers} != {""}
 
 
 @pytest.mark.parametrize(
@@ -501,15 +500,15 @@ def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
     assert nobody.get("/").status_code == 200
 
 
-def test_the_app_closes_its_connections_while_many_read(app, owner):
-    def read():
-        return {Person(app).get("/").status_code for _ in range(50)}
-
-    closing = threading.Thread(target=lambda: [close(app) for _ in range(50)])
-    closing.start()
-    answers = at_once(read)
-    closing.join()
-    assert answers == [{200}] * MANY
+def test_the_counters_connection_is_not_closed_while_it_is_used(app, nobody, memory):
+    nobody.get("/")
+    thread = threading.Thread(target=close, args=[app])
+    with memory.lock:
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join()
+    assert nobody.get("/").status_code == 200
 
 
 # On Python 3.12 and later.
