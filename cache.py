@@ -100,7 +100,7 @@ class Memory:
             self.connection = connection.driver_connection
             connection.detach()
             if not self.file:
-                self.connection.autocommit = True  # or the first answer would be the last
+                self.connection.autocommit = True  # or it would stay in a transaction for good
             self.place, self.process = place, os.getpid()
         return place, self.connection.execute(self.counter).fetchone()[0]
 

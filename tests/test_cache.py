@@ -108,9 +108,8 @@ def test_a_page_is_made_once_for_all_visitors(app, ann, asked, method):
 def test_what_may_be_personal_or_partial_is_not_from_memory(app, asked, headers):
     client = app.test_client(use_cookies=False)
     client.get("/static/style.css", buffered=True)
-    answers = [client.get("/static/style.css", headers=headers, buffered=True) for _ in range(2)]
+    [client.get("/static/style.css", headers=headers, buffered=True) for _ in range(2)]
     assert len(asked) == 3
-    assert {answer.headers["ETag"] for answer in answers} != {""}
 
 
 @pytest.mark.parametrize(
@@ -450,9 +449,11 @@ def test_who_waits_for_a_failure_asks_again(app, owner, monkeypatch):
         with suppress(SystemExit):
             Person(app).get("/privacy")
 
+    begin = time.monotonic()
     with before_render_template.connected_to(fail, app):
         at_once(ask)
     assert len(renders) == MANY
+    assert time.monotonic() - begin < 30
     assert Person(app).get("/privacy").status_code == 200
 
 
@@ -490,8 +491,10 @@ def test_a_file_that_is_away_for_a_moment_is_no_error(nobody, owner, memory, tmp
 
 def test_a_check_that_hangs_holds_nobody_up_for_long(nobody, memory, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 0.1)
+    begin = time.monotonic()
     with memory.lock:
         assert at_once(lambda: nobody.get("/").status_code) == [200] * MANY
+    assert time.monotonic() - begin < 20
 
 
 def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
@@ -503,15 +506,24 @@ def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
     assert nobody.get("/").status_code == 200
 
 
-def test_the_app_closes_its_connections_while_many_read(app, owner):
-    def read():
-        return {Person(app).get("/").status_code for _ in range(50)}
+def test_the_counters_connection_is_not_closed_while_it_is_used(app, nobody, memory):
+    nobody.get("/")
+    thread = threading.Thread(target=close, args=[app])
+    with memory.lock:
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join()
+    assert nobody.get("/").status_code == 200
 
-    closing = threading.Thread(target=lambda: [close(app) for _ in range(50)])
-    closing.start()
-    answers = at_once(read)
-    closing.join()
-    assert answers == [{200}] * MANY
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_the_counters_connection_is_in_no_transaction(nobody, memory, app):
+    nobody.get("/")
+    query = "SELECT state FROM pg_stat_activity WHERE pid = :pid"
+    with app.app_context():
+        pid = memory.connection.info.backend_pid
+        assert db.session.scalar(sa.text(query), {"pid": pid}) == "idle"
 
 
 # On Python 3.12 and later.
@@ -577,6 +589,7 @@ def test_a_backup_that_is_put_back_shows(app, ann, nobody, tmp_path, copy):
     path = ann.write("From before")
     with app.app_context():
         copy(db.engine, tmp_path / "copy.db")
+        [connection.close() for connection in [db.engine.connect() for _ in range(4)]]
     ann.write("From after")
     assert "From after" in nobody.get("/").text
     # What SQLite would otherwise write into the copy.
