@@ -1,5 +1,6 @@
 """The blog: its factory, then every page by section."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache as once
 from functools import partial
@@ -7,7 +8,18 @@ from io import BytesIO
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, abort, current_app, flash, redirect, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    request,
+    session,
+    url_for,
+)
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
@@ -90,7 +102,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     for name in ("markdown", "excerpt", "snippet", "date", "counted"):
         app.add_template_filter(getattr(rendering, name))
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
-    for function in (address, post_url, waiting, cache.kept):
+    for function in (address, post_url, waiting, cache.kept, cache.remembered):
         app.add_template_global(function)
     database.init_app(app)
     cache.init_app(app, Post.next_due)
@@ -130,7 +142,7 @@ def waiting() -> int:
 @blog.get("/feed.<any(xml, json):kind>")
 def home(kind: str = "html") -> ResponseReturnValue:
     """Everybody's posts, newest first."""
-    return show_list(Post.published(), kind)
+    return show_list(Post.published, kind)
 
 
 @blog.get("/users/<username>")
@@ -138,8 +150,12 @@ def home(kind: str = "html") -> ResponseReturnValue:
 def show_user(username: str, kind: str = "html") -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username).where(User.banned_at.is_(None)))
-    posts = Post.published().where(Post.author_id == user.id)
-    return show_list(posts, kind, f"Posts by {user.name}", author=user)
+    return show_list(
+        lambda: Post.published().where(Post.author_id == user.id),
+        kind,
+        f"Posts by {user.name}",
+        author=user,
+    )
 
 
 @blog.get("/tags/<tag>")
@@ -148,7 +164,7 @@ def show_tag(tag: str, kind: str = "html") -> ResponseReturnValue:
     """The posts with a tag, newest first; 404 if there are none."""
     posts = Post.tagged(tag.lower())
     db.first_or_404(posts.limit(1))
-    return show_list(posts, kind, f"Posts tagged {tag.lower()}", Tag.place())
+    return show_list(lambda: posts, kind, f"Posts tagged {tag.lower()}", Tag.place())
 
 
 @blog.get("/tags")
@@ -167,7 +183,7 @@ def search_posts() -> ResponseReturnValue:
         return render("search.html", query=query)
     posts = search.found(asked, place("before"), place("after"))
     heading, shown = f"Search for {query}", search.pattern(asked)
-    page = show_list(posts, heading=heading, query=query, asked=shown)
+    page = show_list(lambda: posts, heading=heading, query=query, asked=shown)
     response = current_app.make_response(page)
     # Pages far down are asked for once, and would push out others.
     response.cache_control.no_store = bool(request.args.keys() & {"before", "after"})
@@ -175,26 +191,32 @@ def search_posts() -> ResponseReturnValue:
 
 
 def show_list(
-    posts: sa.Select[Post],
+    posts: Callable[[], sa.Select[Post]],
     kind: str = "html",
     heading: str = "",
     sorted_by: sa.Tuple | None = None,
     **context: Any,
 ) -> ResponseReturnValue:
-    """One page of the posts, or their feed; 404 for a page that does not exist."""
+    """One page of the posts, or their feed; 404 for a page that does not exist.
+
+    `posts` gives their `Select`, for which there is no need where the page is kept.
+    """
     if kind != "html":
-        return show_feed(kind, posts, heading, address(kind=None))
+        return show_feed(kind, posts(), heading, address(kind=None))
     before, after = place("before"), place("after")
-    page = once(partial(asked_page, posts, Post.place() if sorted_by is None else sorted_by))
+    page = once(lambda: asked_page(posts(), sorted_by))
     if before or after:
         page()
     return render("posts.html", page=page, before=before, after=after, heading=heading, **context)
 
 
-def asked_page(posts: sa.Select[Post], order: sa.Tuple, size: int = PAGE_SIZE) -> Page:
+def asked_page(
+    posts: sa.Select[Post], sorted_by: sa.Tuple | None = None, size: int = PAGE_SIZE
+) -> Page:
     """The page of a list at which the query string points; 404 for one that does not exist."""
     before, after = place("before"), place("after")
-    page = page_of(posts, before, after, order, size)
+    place_of = Post.place() if sorted_by is None else sorted_by
+    page = page_of(posts, before, after, place_of, size)
     if before and not page.posts:
         abort(404)
     if after and not page.newer:
@@ -217,13 +239,14 @@ def place(name: str) -> Place | None:
 @blog.get("/posts/<id:id>/<slug>")
 def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     """A post and its comments; 301 to the right slug from any other."""
-    post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    post = visible_post(id)
     if slug != post.slug:
         return redirect(post_url(post), 301)
     writers = cache.kept("writers", None, partial(Comment.writers_under, post))
     is_concerned = current_user.is_owner or current_user.id in writers
-    # One's own comments can be edited for some minutes, and so the part is kept for one.
-    reader = (current_user.id, database.now().minute) if is_concerned else None
+    # Their part has forms with their token, and for some minutes links to edit their comments.
+    own = (current_user.get_id(), session.get("csrf_token"), database.now().minute)
+    reader = own if is_concerned else None
     comments = once(lambda: db.session.scalars(Comment.under(post, current_user)).all())
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
@@ -231,10 +254,22 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     return render("post.html", post=post, comments=comments, form=form, reader=reader)
 
 
+def visible_post(id: int) -> Post:
+    """The post, only to be read; 404 unless one may."""
+
+    def find() -> Post:
+        post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+        for row in (post, post.author):
+            db.session.expunge(row)  # other requests will read it
+        return post
+
+    return cache.remembered(("post", id, current_user.id), find)
+
+
 @blog.get("/posts/<id:id>/<slug>.md")
 def show_markdown(id: int, slug: str) -> ResponseReturnValue:
     """A post as it was typed; 301 to the right slug from any other."""
-    post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    post = visible_post(id)
     if slug != post.slug:
         return redirect(url_for("blog.show_markdown", id=id, slug=post.slug), 301)
     return Response(post.body, mimetype="text/markdown")
@@ -248,11 +283,13 @@ def show_archive() -> ResponseReturnValue:
     if year and 1970 <= year < NEVER.year:
         begin, end = (datetime(number, 1, 1, tzinfo=zone) for number in (year, year + 1))
         posts = posts.where(Post.published_at >= begin, Post.published_at < end)
-    page = asked_page(posts, Post.place(), ARCHIVE_MAX)
+    page = asked_page(posts, size=ARCHIVE_MAX)
     if page.newer or page.older:
-        ends = sa.select(sa.func.max(Post.published_at), sa.func.min(Post.published_at))
-        newest, oldest = db.session.execute(ends.where(Post.is_published)).one()
-        years = range(newest.astimezone(zone).year, oldest.astimezone(zone).year - 1, -1)
+        # One after the other, each is at an end of an index; together, they read all of it.
+        ends = (sa.func.max(Post.published_at), sa.func.min(Post.published_at))
+        at = [db.session.scalar(sa.select(end).where(Post.is_published)) for end in ends]
+        newest, oldest = (end.astimezone(zone).year for end in at if end)
+        years = range(newest, oldest - 1, -1)
     return render("archive.html", page=page, years=years, year=year)
 
 
@@ -362,7 +399,7 @@ def show_picture(name: str) -> ResponseReturnValue:
 def drafts() -> ResponseReturnValue:
     """One's own drafts and scheduled posts."""
     return show_list(
-        Post.unpublished_by(current_user), heading="Your drafts", reader=current_user.id
+        lambda: Post.unpublished_by(current_user), heading="Your drafts", reader=current_user.id
     )
 
 

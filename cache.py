@@ -306,14 +306,14 @@ def kept(name: Hashable, reader: Hashable, caller: Callable[[], Kept]) -> Kept:
     return remembered((name, reader, request.url), caller)
 
 
-def remembered(key: Hashable, make: Callable[[], Kept]) -> Kept:
-    """What `make` gives, or gave for that key before; anew in a request that may write."""
+def remembered(key: Hashable, caller: Callable[[], Kept]) -> Kept:
+    """What `caller` gives, or gave for that key before; anew in a request that may write."""
     memory: Memory | None = current_app.extensions.get("memory")
     mark = request.environ.get(MARK)
     if memory is None or mark is None:
-        return make()
+        return caller()
     value: Kept | None = memory.get(mark, key)
     if value is None:
-        value = make()
+        value = caller()
         memory.put(mark, key, value, getsizeof(value))
     return value
