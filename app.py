@@ -221,7 +221,7 @@ def asked_page(
         abort(404)
     if after and not page.newer:
         # The newest page has one address, and is full if it can be.
-        rest = {name: text for name, text in request.args.items() if name != "after"}
+        rest = {name: request.args.get(name) for name in ("q", "year")}
         abort(redirect(address(**rest), 303))
     return page
 

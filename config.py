@@ -43,7 +43,6 @@ REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-
 SESSION_REFRESH_EACH_REQUEST = False  # a page that changes nothing sets no cookie
 SQLALCHEMY_ENGINE_OPTIONS = {
     "hide_parameters": True,  # password hashes stay out of the log
-    "pool_pre_ping": True,  # a restarted database server costs no request
     "pool_size": 16,  # one for each thread of the server
     "pool_timeout": 5,  # seconds until a crowded site answers 503
 }

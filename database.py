@@ -88,8 +88,11 @@ def init_app(app: Flask) -> None:
 def connect(app: Flask) -> None:
     """Connect the app to its database as it is."""
     if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
-        limit = {"connect_args": {"connect_timeout": CONNECT_MAX}}
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = limit | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
+        server = {
+            "connect_args": {"connect_timeout": CONNECT_MAX},
+            "pool_pre_ping": True,  # a restarted server costs no request
+        }
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = server | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
     db.init_app(app)
     before_render_template.connect(_end_writing, app)
     with app.app_context():

@@ -152,6 +152,8 @@ def test_lists_are_paged_in_both_directions(app, owner, nobody):
     assert titles(nobody.get(link(oldest, "prev"))) == titles(middle)
     back = nobody.get(link(middle, "prev"))
     assert (back.status_code, back.location) == (303, "/")
+    odd = nobody.get(f"{link(middle, 'prev')}&_scheme=evil&_external=1&endpoint=x")
+    assert (odd.status_code, odd.location) == (303, "/")
 
 
 def test_what_other_sites_add_to_a_link_changes_nothing(ann, nobody):
