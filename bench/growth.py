@@ -91,6 +91,4 @@ def measure(folder, largest):
             first, *others = timed(clients, [of[name] for of in pages])
             cells = [f"{first:.2f}", *(f"{time:.2f} ({time / first:.2f})" for time in others)]
             print(f"| {name}{suffix} |", " | ".join(cells), "|", flush=True)
-    print(
-        "\nThe archive lists 5,000 titles at most, then only years; a part of the sitemap, 50,000."
-    )
+    print("\nThe archive lists 500 titles on a page; a part of the sitemap, 2,000 addresses.")
