@@ -10,6 +10,7 @@ import re
 import secrets
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -55,13 +56,23 @@ CHOICES = {
 
 
 def load(app: Flask, settings: dict[str, Any]) -> None:
-    """Fill `app.config`; ValueError, with a sentence for the operator, where a value is wrong."""
+    """Fill `app.config`; ValueError where a value is wrong."""
     Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
     config = app.config
     config.from_object(__name__)
     config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     config.from_prefixed_env("BLOG")
     config.update(settings)
+    _check(config)
+    config["ZONE"] = ZoneInfo(config["TIMEZONE"])
+    config["TRUSTED_HOSTS"] = [urlsplit(config["URL"]).hostname] if config["URL"] else None
+    url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
+    config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
+    config["SECRET_KEY"] = str(config["SECRET_KEY"] or _kept_key(Path(app.instance_path)))
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """ValueError, with a sentence for the operator, where a value is wrong."""
     if config["TIMEZONE"] not in available_timezones():
         raise ValueError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
     if type(config["PROXIES"]) is not int or config["PROXIES"] < 0:
@@ -73,11 +84,6 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
             raise ValueError(f"BLOG_{name} is one of these words: {choices}.")
     if config["URL"] and not re.match("https?://[^/]", config["URL"]):
         raise ValueError("BLOG_URL is a whole address, for instance https://blog.example/.")
-    config["ZONE"] = ZoneInfo(config["TIMEZONE"])
-    config["TRUSTED_HOSTS"] = [urlsplit(config["URL"]).hostname] if config["URL"] else None
-    url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
-    config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
-    config["SECRET_KEY"] = str(config["SECRET_KEY"] or _kept_key(Path(app.instance_path)))
 
 
 def _kept_key(folder: Path) -> str:

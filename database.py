@@ -206,7 +206,12 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
             os.fsync(file.fileno())
         path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
         draft.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in the folder survive a power cut."""
     with suppress(PermissionError):  # Windows opens no folders
-        descriptor = os.open(path.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

@@ -259,6 +259,11 @@ class CommentForm(HumanForm):
 
     body = TextField("Your comment", [DataRequired("Write something."), length(1, COMMENT_MAX)])
 
+    def validate_body(self, field: Field) -> None:
+        """Render it now, for its links are counted while others wait to write."""
+        if not field.errors:
+            rendering.markdown(field.data, small=True)
+
 
 class CurrentPasswordForm(Form):
     """The password that the account has now."""

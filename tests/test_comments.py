@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+import rendering
 from database import db
+from forms import COMMENT_MAX
 from models import Comment
 
 
@@ -150,3 +152,9 @@ def test_the_number_of_a_deleted_comment_is_not_used_again(ann):
     ann.comment(post)
     ann.send("/comments/1/delete")
     assert ann.comment(post).endswith("#comment-2")
+
+
+def test_a_text_that_is_too_long_is_not_even_rendered(ann, monkeypatch):
+    ann.write()
+    monkeypatch.setattr(rendering, "markdown", None)
+    assert ann.send("/posts/1/comments", body="*" * (COMMENT_MAX + 1)).status_code == 422
