@@ -141,6 +141,17 @@ def test_every_row_of_the_first_release_arrives(make_app, next_release, database
     assert "First title" in nobody.get("/search?q=garden").text
 
 
+def test_search_finds_and_forgets_what_was_there_before(make_app):
+    app = make_app()
+    nobody = Person(app)
+    assert "First title" in nobody.get("/search?q=gard").text
+    with app.app_context():
+        db.session.execute(sa.text("UPDATE posts SET title = 'Another', tags = '[]' WHERE id = 5"))
+        db.session.commit()
+    assert "Another" not in nobody.get("/search?q=garden").text
+    assert "Another" in nobody.get("/search?q=anothe").text
+
+
 def test_six_processes_start_at_once_on_an_old_database(next_release, database_url, tmp_path):
     before = content(database_url)
     next_release()
