@@ -22,7 +22,7 @@ from flask import (
 )
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user, login_required, logout_user
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy.orm.exc import ObjectDeletedError
 from werkzeug import exceptions
@@ -111,7 +111,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     app.register_blueprint(owner.pages)
     app.register_error_handler(exceptions.HTTPException, show_error)
     app.register_error_handler(exceptions.InternalServerError, show_failure)
-    app.register_error_handler(ObjectDeletedError, lambda _: show_error(exceptions.NotFound()))
+    app.register_error_handler(ObjectDeletedError, show_loss)
     for kind in (exceptions.SecurityError, exceptions.BadHost):
         app.register_error_handler(kind, lambda error: error)  # without a host, no page has links
     for command in cli.COMMANDS:
@@ -245,9 +245,11 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     writers = cache.kept("writers", None, partial(Comment.writers_under, post))
     is_concerned = current_user.is_owner or current_user.id in writers
     # Their part has forms with their token, and for some minutes links to edit their comments.
-    own = (current_user.get_id(), session.get("csrf_token"), database.now().minute)
+    minute = database.now().timestamp() // 60
+    own = (current_user.get_id(), session.get("csrf_token"), minute)
     reader = own if is_concerned else None
-    comments = once(lambda: db.session.scalars(Comment.under(post, current_user)).all())
+    seen = Comment.under(post, current_user if is_concerned else Visitor())
+    comments = once(lambda: db.session.scalars(seen).all())
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
     form = once(CommentForm) if current_user.is_authenticated and is_open else None
@@ -424,6 +426,7 @@ def hold(text: Post | Comment | None = None) -> None:
     400 if one was banned meanwhile, 404 if the text was deleted.
     """
     if not User.hold(current_user.id):
+        logout_user()
         ask_to_log_in()
     if text:
         same = sa.select(type(text)).where(type(text).id == text.id)
@@ -502,9 +505,11 @@ def edit_comment(id: int) -> ResponseReturnValue:
 def approve_comment(id: int) -> ResponseReturnValue:
     """Show a comment that waits. 403 unless the post or the blog is yours."""
     comment = visible_comment(id)
-    if not comment.post.is_editable_by(current_user) or comment.author.banned_at:
+    if not comment.post.is_editable_by(current_user):
         abort(403)
     require_token()
+    if not User.hold(comment.author_id):
+        abort(403)
     hold(comment)
     if comment.is_as_in(request.form):
         comment.state = "shown"
@@ -573,9 +578,10 @@ def log_in() -> ResponseReturnValue:
         }
         security.spend(tries)
         user = db.session.scalar(User.named(name))
+        stored = user.password_hash if user else ""
         if security.is_password_of(user, form.password.data) and user:
             security.give_back(tries)
-            if not user.banned_at:
+            if security.is_still(stored, user) and not user.banned_at:
                 return welcome(user, keep=form.remember.data)
             db.session.commit()
         form.form_errors.append("This username and password do not belong together.")
@@ -648,11 +654,14 @@ def change_password() -> ResponseReturnValue:
     form = NewPasswordForm()
     form.name = current_user.username
     if form.validate_on_submit() and is_current_password(form):
+        stored = current_user.password_hash
         password_hash = security.hash_password(form.password.data)
-        current_user.change_password(password_hash, keep=current_user.session_id)
-        db.session.commit()
-        flash("Your password is changed, and every other browser logged out.")
-        return redirect(url_for("blog.account"), 303)
+        if security.is_still(stored, current_user):
+            current_user.change_password(password_hash, keep=current_user.session_id)
+            db.session.commit()
+            flash("Your password is changed, and every other browser logged out.")
+            return redirect(url_for("blog.account"), 303)
+        form.current.errors = ["This is not your password any more."]
     return render("password.html", form=form), form.status
 
 
@@ -697,6 +706,7 @@ def delete_account() -> ResponseReturnValue:
     if form.validate_on_submit() and is_current_password(form):
         if current_user.is_needed:
             abort(403, "You are the only owner. Make somebody else an owner first.")
+        hold()
         current_user.leave(with_comments=form.comments.data)
         security.log_out()
         db.session.commit()
@@ -783,6 +793,11 @@ def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseRetur
     response = current_app.make_response(error)
     response.set_data(render("error.html", error=error, typed=typed, **context))
     return response
+
+
+def show_loss(_error: ObjectDeletedError) -> ResponseReturnValue:
+    """The page of what somebody has deleted meanwhile; maybe it was one's account."""
+    return show_error(exceptions.NotFound(), current_user=Visitor())
 
 
 def show_failure(error: exceptions.InternalServerError) -> ResponseReturnValue:

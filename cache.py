@@ -19,7 +19,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from sys import getsizeof
 from threading import RLock
-from time import time
+from time import monotonic, time
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -65,8 +65,8 @@ class Memory:
         self.lock = RLock()
         self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.size = self.number = 0
-        self.asked_at = self.until = 0.0  # seconds since 1970
-        self.ends_at = inf
+        self.asked_at = self.until = -inf  # seconds of a clock that nobody sets
+        self.ends_at = inf  # seconds since 1970
         self.process = os.getpid()  # that opened the engine's connections
         self.place: tuple[int, ...] = ()  # of the connection: its process, and its file
         self.connection: Any = None
@@ -79,7 +79,7 @@ class Memory:
 
         None when it is not known, and nothing can be kept. Takes less than 1 µs on SQLite.
         """
-        arrival, index = time(), self.index
+        arrival, index = monotonic(), self.index
         is_ours = index and arrival < self.until and self.process == os.getpid()
         if is_ours and index[:HEADER] == self.state:
             return self.number
@@ -87,10 +87,10 @@ class Memory:
             return None
         try:
             if self.asked_at <= arrival:  # else somebody has asked since
-                self.asked_at = time()
+                self.asked_at = monotonic()
                 self._ask()
         except (OSError, sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
-            self.state, self.asked_at, self.until = None, 0.0, 0.0
+            self.state, self.asked_at, self.until = None, -inf, -inf
             if not self.file:
                 self._close()
             return None
@@ -113,7 +113,7 @@ class Memory:
             with self.engine.connect() as connection:
                 due = connection.scalar(self.due())
             self.ends_at = due.timestamp() if due else inf
-        self.until = min(self.ends_at, self.asked_at + LOOK_MAX)
+        self.until = self.asked_at + min(LOOK_MAX, self.ends_at - time())
 
     def _connect(self, place: tuple[int, ...]) -> None:
         """Begin anew: at first, after a fork, and when the SQLite file is another."""
@@ -148,7 +148,7 @@ class Memory:
             if self.index:
                 os.close(self.descriptor)
             self.connection = self.index = self.state = None
-            self.place, self.asked_at = (), 0.0
+            self.place, self.asked_at = (), -inf
 
     def get(self, mark: int, key: Hashable) -> Any:
         """What was kept for the key since the mark, or None."""
@@ -315,5 +315,8 @@ def remembered(key: Hashable, caller: Callable[[], Kept]) -> Kept:
     value: Kept | None = memory.get(mark, key)
     if value is None:
         value = caller()
-        memory.put(mark, key, value, getsizeof(value))
+        # Of rows, the values count too.
+        parts = vars(value).values() if hasattr(value, "__dict__") else ()
+        size = len(str(key)) + sum(map(getsizeof, (value, *parts)))
+        memory.put(mark, key, value, size)
     return value

@@ -137,7 +137,9 @@ def moderation() -> ResponseReturnValue:
 def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
     query = Comment.waiting().where(Comment.id == id)
-    comment = db.session.scalar(locked(query, of=Comment))
+    found = db.session.scalar(query)
+    is_here = found and User.hold(found.author_id)  # before the comment, as a ban does it
+    comment = db.session.scalar(locked(query, of=Comment)) if is_here else None
     action = request.form.get("action")
     if comment and action == "approve" and not comment.is_as_in(request.form):
         flash("The comment was changed meanwhile. Read it again.")

@@ -145,6 +145,12 @@ def is_password_of(user: User | None, password: str) -> bool:
     return is_right and user is not None and user.password_hash == stored
 
 
+def is_still(password_hash: str, user: User) -> bool:
+    """Whether it is the user's, who changes no password until the commit. Reads the user anew."""
+    found = db.session.scalar(locked(sa.select(User).where(User.id == user.id)))
+    return found is not None and found.password_hash == password_hash
+
+
 @login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
@@ -246,7 +252,6 @@ def spend(tries: dict[str, str]) -> None:
         return
     with counting() as connection:
         wait_in_line(connection, COUNTING)
-        connection.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
         for limit, who in counted.items():
             _count(connection, limit, who)
 
@@ -266,6 +271,7 @@ def _key(limit: str, who: str) -> str:
 
 def _count(connection: sa.Connection, limit: str, who: str) -> None:
     most, minutes = LIMITS[limit]
+    connection.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
     own = Attempt.key == _key(limit, who)
     found = connection.execute(sa.select(Attempt.count, Attempt.ends_at).where(own)).first()
     count, ends_at = found or (0, now() + timedelta(minutes=minutes))

@@ -215,3 +215,20 @@ def test_a_refused_name_is_no_account(near):
     answers = [sign_up(app, "olga") for _ in range(7)]
     assert statuses(answers) == [422] * 7
     assert "This name is taken." in answers[-1].text
+
+
+def test_refusals_are_written_down_again_after_their_time(near):
+    app, owner = near
+    most, _ = security.LIMITS["refusal by address"]
+    headers = {"X-Forwarded-For": "192.0.2.1"}
+
+    def trip(number):
+        fields = {"username": f"bot-{number}", "website": "x", "csrf_token": owner.token()}
+        return owner.client.post("/signup", data=fields, headers=headers).status_code
+
+    assert {trip(number) for number in range(most)} == {422}
+    with app.app_context():
+        db.session.execute(sa.update(Attempt).values(ends_at=security.now()))
+        db.session.commit()
+    trip("late")
+    assert "bot-late" in owner.get("/owner/moderation").text

@@ -1,7 +1,9 @@
 """Comments that are held back, closed, refused."""
 
 import re
+import threading
 
+import psycopg
 import pytest
 from conftest import PASSWORD, Person
 
@@ -211,3 +213,23 @@ def test_only_what_was_read_is_approved(moderated, path):
     version = re.search(r'name="version" value="([^"]+)"', owner.get(post).text)[1]
     owner.send(path, action="approve", version=version)
     assert shown(Person(app), post) == ["Spam"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("moderated", ["all"], indirect=True)
+@pytest.mark.parametrize("path", ["/comments/1/approve", "/owner/moderation/1"])
+def test_nothing_is_approved_at_the_moment_of_a_ban(moderated, database_url, path):
+    app, owner, _, post = moderated
+    Person(app, "bob").sign_up().comment(post, "Spam")
+    token, answers = owner.token(), []
+    with psycopg.connect(database_url) as other:
+        other.execute("UPDATE users SET banned_at = now() WHERE username = 'bob'")
+        fields = {"action": "approve", "csrf_token": token}
+        late = threading.Thread(target=lambda: answers.append(owner.send(path, **fields)))
+        late.start()
+        late.join(0.5)
+        assert late.is_alive()
+        other.commit()
+        late.join()
+    assert answers[0].status_code in (303, 403)
+    assert shown(Person(app), post) == []

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from conftest import PASSWORD, Person
 
 import security
@@ -356,3 +357,21 @@ def test_nothing_is_published_at_the_moment_of_a_ban(owner, ann, database_url, p
     assert answers[0].status_code == 400
     assert "Typed text." in answers[0].text
     assert "Typed text." not in owner.get("/").text + owner.get("/posts/2/of-the-owner").text
+
+
+def test_a_password_that_is_set_meanwhile_is_not_overwritten(app, ann, monkeypatch):
+    hash_password = security.hash_password
+
+    def reset_meanwhile(password):
+        hashed = hash_password(password)
+        with db.engine.begin() as other:
+            other.execute(sa.update(User).values(password_hash="set by a reset link"))
+        return hashed
+
+    monkeypatch.setattr(security, "hash_password", reset_meanwhile)
+    fields = {"current": PASSWORD, "password": NEW, "confirm": NEW}
+    answer = ann.send("/account/password", **fields)
+    assert answer.status_code == 422
+    assert "not your password any more" in answer.text
+    with app.app_context():
+        assert set(db.session.scalars(sa.select(User.password_hash))) == {"set by a reset link"}
