@@ -248,8 +248,8 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     minute = database.now().timestamp() // 60
     own = (current_user.get_id(), session.get("csrf_token"), minute)
     reader = own if is_concerned else None
-    seen = Comment.under(post, current_user if is_concerned else Visitor())
-    comments = once(lambda: db.session.scalars(seen).all())
+    seen_by = current_user if is_concerned else Visitor()
+    comments = once(lambda: db.session.scalars(Comment.under(post, seen_by)).all())
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
     form = once(CommentForm) if current_user.is_authenticated and is_open else None
