@@ -257,15 +257,16 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
 
 
 def visible_post(id: int) -> Post:
-    """The post, only to be read; 404 unless one may."""
+    """The post, only to be read, as it is kept; 404 unless one may."""
+    return cache.remembered(("post", id, current_user.id), partial(find_post, id))
 
-    def find() -> Post:
-        post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
-        for row in (post, post.author):
-            db.session.expunge(row)  # other requests will read it
-        return post
 
-    return cache.remembered(("post", id, current_user.id), find)
+def find_post(id: int) -> Post:
+    """The post and its author, which other requests may read; 404 unless one may."""
+    post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    db.session.expunge(post.author)
+    db.session.expunge(post)
+    return post
 
 
 @blog.get("/posts/<id:id>/<slug>.md")

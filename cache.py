@@ -35,8 +35,9 @@ ZIPPED_LEVEL = 6  # 23 kB in 0.5 ms
 WAIT_MAX = 1  # seconds for the counter, or for who makes the same page
 HEADER = 48  # bytes of the WAL-index
 LOOK_MAX = 0.001  # seconds until it is looked again whether the SQLite file is the same
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = ("sqlite", "postgresql")  # which tell of changes
 MARK = "blog.mark"  # in a request's environ: read before its first query, and so for `kept`
+# Of a request's environ, what a page for everybody depends on.
 KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
 # Of the first visitor to a page: cookies, and the conditions, which only the cache answers.
 NOT_ASKED = {"HTTP_COOKIE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}

@@ -72,6 +72,7 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
     chance, end = random.Random(posts), now()
 
     def post(number: int) -> dict[str, Any]:
+        """A row of posts."""
         return {
             "author_id": chance.choice(authors),
             "title": prose(chance, words, 1).rstrip("."),
@@ -81,6 +82,7 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
         }
 
     def comment(_number: int) -> dict[str, Any]:
+        """A row of comments."""
         post_id, author_id = chance.choice(post_ids), chance.choice(authors)
         return {"post_id": post_id, "author_id": author_id, "body": prose(chance, words, 3)}
 

@@ -85,6 +85,7 @@ def fill(url, folder):
     clients = [app.test_client() for _ in range(CLIENTS)]
 
     def send(client, path, **fields):
+        """Send a form; where it leads."""
         token = TOKEN.search(client.get("/login").text)[1]
         answer = client.post(path, data=fields | {"csrf_token": token})
         assert answer.status_code == 303, answer.text
@@ -198,6 +199,7 @@ def start(stack, folder, seconds):
     """Start every server; all rows, and the processes of Granian by their names."""
 
     def serve(name, app, **options):
+        """The port of a server of its own."""
         options = {"BENCH_FOLDER": str(folder)} | options
         log = folder / f"{name}.log"
         process, port = stack.enter_context(servers.granian(app, log, seconds, **options))
@@ -205,6 +207,7 @@ def start(stack, folder, seconds):
         return port
 
     def serve_blog(name, blog, **settings):
+        """The port of a server of that blog."""
         settings |= SETTINGS | {"DATABASE_URL": blog.url}
         settings = {f"BLOG_{key}": value for key, value in settings.items()}
         return serve(name, "bench.opponents:blog", **settings)

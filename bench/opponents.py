@@ -11,6 +11,7 @@ def bare():
     kept = pages()
 
     def application(environ, start_response):
+        """Answer with the page of that path."""
         body = kept[environ["PATH_INFO"]]
         headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))]
         start_response("200 OK", headers)
