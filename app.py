@@ -57,6 +57,7 @@ from forms import (
 )
 from models import (
     COMMENT_EDIT_MINUTES,
+    COUNT_MAX,
     NEVER,
     PAGE_SIZE,
     TAG_COUNT_MAX,
@@ -102,6 +103,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     for name in ("markdown", "excerpt", "snippet", "date", "counted"):
         app.add_template_filter(getattr(rendering, name))
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
+    app.jinja_env.globals["count_max"] = COUNT_MAX
     for function in (address, post_url, waiting, cache.kept, cache.remembered):
         app.add_template_global(function)
     database.init_app(app)
@@ -130,9 +132,9 @@ def post_url(post: Post, anchor: str | None = None) -> str:
 
 
 def waiting() -> int:
-    """How many comments wait for the owner, for the navigation."""
-    count = Comment.waiting().with_only_columns(sa.func.count(Comment.id)).order_by(None)
-    return db.session.scalar(count) or 0
+    """How many comments wait for the owner, up to COUNT_MAX + 1, for the navigation."""
+    some = Comment.waiting().with_only_columns(Comment.id).limit(COUNT_MAX + 1).subquery()
+    return db.session.scalar(sa.select(sa.func.count()).select_from(some)) or 0
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -512,11 +514,8 @@ def approve_comment(id: int) -> ResponseReturnValue:
     if not User.hold(comment.author_id):
         abort(403)
     hold(comment)
-    if comment.is_as_in(request.form):
-        comment.state = "shown"
-        db.session.commit()
-    else:
-        flash("The comment was changed meanwhile. Read it again.")
+    owner.approve(comment)
+    db.session.commit()
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 

@@ -31,6 +31,7 @@ DISPLAY_NAME_MAX = 50  # characters
 TITLE_MAX = 200  # characters
 TAG_MAX = 40  # characters
 PAGE_SIZE = 10  # posts in a list
+COUNT_MAX = 1_000  # comments that are counted; more are "1,000+"
 TAG_COUNT_MAX = 300  # posts that are counted for a tag; more are "300+"
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 REPEAT_MINUTES = 10  # within which the same text again is a second click, not a second text
@@ -362,8 +363,14 @@ class Post(Base):
     )
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     comment_count: Mapped[int] = column_property(
-        sa.select(sa.func.count(Comment.id))
-        .where(Comment.post_id == id, Comment.state == "shown")
+        sa.select(sa.func.count())
+        .select_from(
+            sa.select(Comment.id)
+            .where(Comment.post_id == id, Comment.state == "shown")
+            .correlate_except(Comment)
+            .limit(COUNT_MAX + 1)
+            .subquery()
+        )
         .scalar_subquery(),
         deferred=True,
     )

@@ -141,13 +141,19 @@ def decide(id: int) -> ResponseReturnValue:
     is_here = found and User.hold(found.author_id)  # before the comment, as a ban does it
     comment = db.session.scalar(locked(query, of=Comment)) if is_here else None
     action = request.form.get("action")
-    if comment and action == "approve" and not comment.is_as_in(request.form):
-        flash("The comment was changed meanwhile. Read it again.")
-    elif comment and action == "approve":
-        comment.state = "shown"
+    if comment and action == "approve":
+        approve(comment)
     elif comment and action == "delete":
         db.session.delete(comment)
     elif comment and action == "ban" and not comment.author.is_owner:
         comment.author.ban()
     db.session.commit()
     return redirect(url_for("owner.moderation"), 303)
+
+
+def approve(comment: Comment) -> None:
+    """Show a comment, if its text is the one that was read."""
+    if comment.is_as_in(request.form):
+        comment.state = "shown"
+    else:
+        flash("The comment was changed meanwhile. Read it again.")

@@ -130,9 +130,9 @@ def date(at: datetime, zone: tzinfo, form: str = "%Y-%m-%d") -> Markup:
     return Markup(f'<time datetime="{at.isoformat("T", "seconds")}">{at.strftime(form)}</time>')
 
 
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: 1 comment, 1,000 comments."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, most: int) -> str:
+    """The number with its noun: 1 comment, 20 comments; past `most`, 1,000+ comments."""
+    return f"{min(number, most):,}{'+' * (number > most)} {noun}{'' if number == 1 else 's'}"
 
 
 def fold(text: str) -> str:

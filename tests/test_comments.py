@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import rendering
 from database import db
 from forms import COMMENT_MAX
-from models import Comment
+from models import COUNT_MAX, Comment, Post
 
 
 def age(app, minutes):
@@ -158,3 +158,15 @@ def test_a_text_that_is_too_long_is_not_even_rendered(ann, monkeypatch):
     ann.write()
     monkeypatch.setattr(rendering, "markdown", None)
     assert ann.send("/posts/1/comments", body="*" * (COMMENT_MAX + 1)).status_code == 422
+
+
+def test_no_more_comments_are_counted_than_are_shown_as_a_number(app, ann, nobody):
+    post = ann.write()
+    with app.app_context():
+        db.session.add_all(Comment(post_id=1, author_id=1, body=f"{n}") for n in range(1_010))
+        db.session.commit()
+        query = sa.select(Post.comment_count).select_from(Post)
+        assert db.session.scalar(query) == COUNT_MAX + 1
+    assert "1,000+ comments" in nobody.get("/").text
+    assert "1,000+ comments" in nobody.get(post).text
+    assert "1,000+ comments" in ann.get("/posts/1/delete").text
