@@ -288,7 +288,7 @@ class _Import:
 
     def newcomer(self, username: str, shown: str, is_author: bool) -> None:
         """Add the account of somebody from elsewhere; a reader's is not shown as another's."""
-        shown = " ".join(forms.UNFIT_FOR_NAMES.sub("", shown).split())[: models.DISPLAY_NAME_MAX]
+        shown = " ".join(forms.UNSEEN.sub("", shown).split())[: models.DISPLAY_NAME_MAX]
         is_taken = shown.lower() in forms.RESERVED or shown.lower() in self.accounts
         if shown == username or (is_taken and not is_author):
             shown = ""

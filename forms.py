@@ -29,7 +29,7 @@ COMMENT_MAX = 5_000  # characters; two pages
 ABOUT_MAX = 500  # characters; a paragraph
 DESCRIPTION_MAX = 200  # characters; what a screen reader says of a picture
 # What shows nothing, turns the direction of the words that follow, or starts a line.
-UNFIT_FOR_NAMES = re.compile(
+UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]"
 )
@@ -44,7 +44,7 @@ COMMON_PASSWORDS = frozenset(FREQUENCY_LISTS["passwords"])  # what guessers try 
 def tidy(text: str) -> str:
     """The text with `\\n` as line ends, without control characters; "" if nothing is visible."""
     text = rendering.CONTROLS.sub("", re.sub(r"\r\n?", "\n", text))
-    seen = UNFIT_FOR_NAMES.sub("", text)
+    seen = UNSEEN.sub("", text)
     return text if any(char.isprintable() and not char.isspace() for char in seen) else ""
 
 
@@ -193,7 +193,7 @@ class AccountForm(Form):
 
     def validate_display_name(self, field: Field) -> None:
         """Refuse what would disturb the text around the name."""
-        if UNFIT_FOR_NAMES.search("".join(field.raw_data or [])):
+        if UNSEEN.search("".join(field.raw_data or [])):
             raise ValidationError("It has characters that cannot be seen. Type it anew.")
         namesake = db.session.scalar(User.named(field.data))
         if field.data.lower() in RESERVED or namesake not in (None, current_user):

@@ -78,6 +78,20 @@ class Person:
         return answer.location
 
 
+def meanwhile(url, statement, person, path, **fields):
+    """The answer to what is sent while somebody else's statement waits for its COMMIT."""
+    fields, answers = {"csrf_token": person.token()} | fields, []
+    with psycopg.connect(url) as other:
+        other.execute(statement)
+        late = threading.Thread(target=lambda: answers.append(person.send(path, **fields)))
+        late.start()
+        late.join(0.5)
+        assert late.is_alive()
+        other.commit()
+        late.join()
+    return answers[0]
+
+
 @pytest.fixture(scope="session")
 def postgresql():
     """A connection string, but for its database, of a PostgreSQL server of our own."""

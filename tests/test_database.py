@@ -7,12 +7,11 @@ import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import Person, execute
+from conftest import Person, execute, meanwhile
 from flask import before_render_template
 
 import database
@@ -133,21 +132,10 @@ def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_pat
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url, kind, action):
     ann.comment(ann.write())
-    token = ann.token()
-    with psycopg.connect(database_url) as other:
-        other.execute(f"DELETE FROM {kind} WHERE id = 1")
-        answers = []
-        fields = {"title": "x", "body": "Typed text.", "csrf_token": token}
-        late = threading.Thread(
-            target=lambda: answers.append(ann.send(f"/{kind}/1/{action}", **fields))
-        )
-        late.start()
-        late.join(0.5)
-        assert late.is_alive()
-        other.commit()
-        late.join()
-    assert answers[0].status_code == 404
-    assert "Typed text." in answers[0].text
+    delete, fields = f"DELETE FROM {kind} WHERE id = 1", {"title": "x", "body": "Typed text."}
+    answer = meanwhile(database_url, delete, ann, f"/{kind}/1/{action}", **fields)
+    assert answer.status_code == 404
+    assert "Typed text." in answer.text
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -1,11 +1,9 @@
 """Comments that are held back, closed, refused."""
 
 import re
-import threading
 
-import psycopg
 import pytest
-from conftest import PASSWORD, Person
+from conftest import PASSWORD, Person, meanwhile
 
 
 @pytest.fixture
@@ -221,15 +219,7 @@ def test_only_what_was_read_is_approved(moderated, path):
 def test_nothing_is_approved_at_the_moment_of_a_ban(moderated, database_url, path):
     app, owner, _, post = moderated
     Person(app, "bob").sign_up().comment(post, "Spam")
-    token, answers = owner.token(), []
-    with psycopg.connect(database_url) as other:
-        other.execute("UPDATE users SET banned_at = now() WHERE username = 'bob'")
-        fields = {"action": "approve", "csrf_token": token}
-        late = threading.Thread(target=lambda: answers.append(owner.send(path, **fields)))
-        late.start()
-        late.join(0.5)
-        assert late.is_alive()
-        other.commit()
-        late.join()
-    assert answers[0].status_code in (303, 403)
+    ban = "UPDATE users SET banned_at = now() WHERE username = 'bob'"
+    answer = meanwhile(database_url, ban, owner, path, action="approve")
+    assert answer.status_code in (303, 403)
     assert shown(Person(app), post) == []

@@ -2,14 +2,12 @@
 
 import io
 import re
-import threading
 import zipfile
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import pytest
 import sqlalchemy as sa
-from conftest import PASSWORD, Person
+from conftest import PASSWORD, Person, meanwhile
 
 import security
 from database import db
@@ -344,18 +342,10 @@ def test_who_is_late_with_an_invitation_reads_that_it_was_used(make_app, monkeyp
 def test_nothing_is_published_at_the_moment_of_a_ban(owner, ann, database_url, path):
     ann.send("/posts/new", title="Draft", body="x", action="draft")
     owner.write("Of the owner")
-    token, answers = ann.token(), []
-    fields = {"title": "Late", "body": "Typed text.", "csrf_token": token}
-    with psycopg.connect(database_url) as other:
-        other.execute("UPDATE users SET banned_at = now() WHERE username = 'ann'")
-        late = threading.Thread(target=lambda: answers.append(ann.send(path, **fields)))
-        late.start()
-        late.join(0.5)
-        assert late.is_alive()
-        other.commit()
-        late.join()
-    assert answers[0].status_code == 400
-    assert "Typed text." in answers[0].text
+    ban = "UPDATE users SET banned_at = now() WHERE username = 'ann'"
+    answer = meanwhile(database_url, ban, ann, path, title="Late", body="Typed text.")
+    assert answer.status_code == 400
+    assert "Typed text." in answer.text
     assert "Typed text." not in owner.get("/").text + owner.get("/posts/2/of-the-owner").text
 
 
