@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache as once
-from functools import partial
+from functools import cached_property, lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -17,7 +16,6 @@ from flask import (
     flash,
     redirect,
     request,
-    session,
     url_for,
 )
 from flask import render_template as render
@@ -34,27 +32,13 @@ import cache
 import cli
 import config
 import database
+import forms
 import owner
 import pictures
 import rendering
 import search
 import security
 from database import db, locked
-from forms import (
-    TAKEN,
-    AccountForm,
-    CommentForm,
-    CurrentPasswordForm,
-    Form,
-    LeaveForm,
-    LogInForm,
-    NewPasswordForm,
-    PasswordForm,
-    PostForm,
-    SignUpForm,
-    require_token,
-    tidy,
-)
 from models import (
     COMMENT_EDIT_MINUTES,
     COUNT_MAX,
@@ -75,6 +59,7 @@ from models import (
 )
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
+PATHS_MAX = 4_000  # addresses that are remembered, about 1 MB
 FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 2_000  # addresses in a file, made in 0.1 s; the protocol allows 50,000
 ARCHIVE_MAX = 500  # titles on a page, about 100 kB
@@ -88,6 +73,22 @@ NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again
 blog = Blueprint("blog", __name__)
 
 
+class Blog(Flask):
+    """Flask that builds the path of a page once."""
+
+    @cached_property
+    def _paths(self) -> Callable[..., str]:
+        return lru_cache(PATHS_MAX)(
+            lambda _root, endpoint, **values: Flask.url_for(self, endpoint, **values)
+        )
+
+    def url_for(self, endpoint: str, **values: Any) -> str:
+        """The path of a page, or with `_external` its address."""
+        if values.get("_external"):
+            return super().url_for(endpoint, **values)
+        return self._paths(request.script_root, endpoint, **values)
+
+
 class IdConverter(IntegerConverter):
     """An id in a URL: ASCII digits, and no more of them than the column holds."""
 
@@ -96,7 +97,7 @@ class IdConverter(IntegerConverter):
 
 def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     """The WSGI application; `settings` go over the environment, without its BLOG_ prefix."""
-    app = Flask(__name__, instance_path=instance_path, instance_relative_config=True)
+    app = Blog(__name__, instance_path=instance_path, instance_relative_config=True)
     config.load(app, settings)
     app.url_map.converters["id"] = IdConverter
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
@@ -104,7 +105,7 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
         app.add_template_filter(getattr(rendering, name))
     app.jinja_env.globals |= {"csrf_token": generate_csrf, "current_user": current_user}
     app.jinja_env.globals["count_max"] = COUNT_MAX
-    for function in (address, post_url, waiting, cache.kept, cache.remembered):
+    for function in (address, post_url, waiting):
         app.add_template_global(function)
     database.init_app(app)
     cache.init_app(app, Post.next_due)
@@ -144,7 +145,7 @@ def waiting() -> int:
 @blog.get("/feed.<any(xml, json):kind>")
 def home(kind: str = "html") -> ResponseReturnValue:
     """Everybody's posts, newest first."""
-    return show_list(Post.published, kind)
+    return show_list(Post.published(), kind)
 
 
 @blog.get("/users/<username>")
@@ -152,12 +153,8 @@ def home(kind: str = "html") -> ResponseReturnValue:
 def show_user(username: str, kind: str = "html") -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username).where(User.banned_at.is_(None)))
-    return show_list(
-        lambda: Post.published().where(Post.author_id == user.id),
-        kind,
-        f"Posts by {user.name}",
-        author=user,
-    )
+    posts = Post.published().where(Post.author_id == user.id)
+    return show_list(posts, kind, f"Posts by {user.name}", author=user)
 
 
 @blog.get("/tags/<tag>")
@@ -166,7 +163,7 @@ def show_tag(tag: str, kind: str = "html") -> ResponseReturnValue:
     """The posts with a tag, newest first; 404 if there are none."""
     posts = Post.tagged(tag.lower())
     db.first_or_404(posts.limit(1))
-    return show_list(lambda: posts, kind, f"Posts tagged {tag.lower()}", Tag.place())
+    return show_list(posts, kind, f"Posts tagged {tag.lower()}", Tag.place())
 
 
 @blog.get("/tags")
@@ -179,13 +176,13 @@ def tags() -> ResponseReturnValue:
 def search_posts() -> ResponseReturnValue:
     """The posts that hold every word of a query, newest first."""
     security.spend({"search by address": security.address()})
-    query = " ".join(tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
+    query = " ".join(forms.tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
     asked = search.phrases(query)
     if not asked:
         return render("search.html", query=query)
     posts = search.found(asked, place("before"), place("after"))
     heading, shown = f"Search for {query}", search.pattern(asked)
-    page = show_list(lambda: posts, heading=heading, query=query, asked=shown)
+    page = show_list(posts, heading=heading, query=query, asked=shown)
     response = current_app.make_response(page)
     # Pages far down are asked for once, and would push out others.
     response.cache_control.no_store = bool(request.args.keys() & {"before", "after"})
@@ -193,23 +190,18 @@ def search_posts() -> ResponseReturnValue:
 
 
 def show_list(
-    posts: Callable[[], sa.Select[Post]],
+    posts: sa.Select[Post],
     kind: str = "html",
     heading: str = "",
     sorted_by: sa.Tuple | None = None,
     **context: Any,
 ) -> ResponseReturnValue:
-    """One page of the posts, or their feed; 404 for a page that does not exist.
-
-    `posts` gives their `Select`, for which there is no need where the page is kept.
-    """
+    """One page of the posts, or their feed; 404 for a page that does not exist."""
     if kind != "html":
-        return show_feed(kind, posts(), heading, address(kind=None))
-    before, after = place("before"), place("after")
-    page = once(lambda: asked_page(posts(), sorted_by))
-    if before or after:
-        page()
-    return render("posts.html", page=page, before=before, after=after, heading=heading, **context)
+        return show_feed(kind, posts, heading, address(kind=None))
+    page = asked_page(posts, sorted_by)
+    context |= {"heading": heading, "before": place("before"), "after": place("after")}
+    return render("posts.html", page=page, **context)
 
 
 def asked_page(
@@ -244,30 +236,16 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     post = visible_post(id)
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    writers = cache.kept("writers", None, partial(Comment.writers_under, post))
-    is_concerned = current_user.is_owner or current_user.id in writers
-    # Their part has forms with their token, and for some minutes links to edit their comments.
-    minute = database.now().timestamp() // 60
-    own = (current_user.get_id(), session.get("csrf_token"), minute)
-    reader = own if is_concerned else None
-    seen_by = current_user if is_concerned else Visitor()
-    comments = once(lambda: db.session.scalars(Comment.under(post, seen_by)).all())
+    comments = db.session.scalars(Comment.under(post, current_user)).all()
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
-    form = once(CommentForm) if current_user.is_authenticated and is_open else None
-    return render("post.html", post=post, comments=comments, form=form, reader=reader)
+    form = forms.CommentForm() if current_user.is_authenticated and is_open else None
+    return render("post.html", post=post, comments=comments, form=form)
 
 
 def visible_post(id: int) -> Post:
-    """The post, only to be read, as it is kept; 404 unless one may."""
-    return cache.remembered(("post", id, current_user.id), partial(find_post, id))
-
-
-def find_post(id: int) -> Post:
-    """The post and its author, which other requests may read; 404 unless one may."""
+    """The post; 404 unless one may read it."""
     post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
-    db.session.expunge(post.author)
-    db.session.expunge(post)
     return post
 
 
@@ -321,7 +299,7 @@ def new_post() -> ResponseReturnValue:
     """Write a post. 403 for members."""
     if not current_user.may_post:
         abort(403, "Your account can comment, but not post.")
-    return write(Post(author_id=current_user.id, published_at=NEVER), PostForm())
+    return write(Post(author_id=current_user.id, published_at=NEVER), forms.PostForm())
 
 
 @blog.route("/posts/<id:id>/edit", methods=["GET", "POST"])
@@ -336,10 +314,12 @@ def edit_post(id: int) -> ResponseReturnValue:
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
     before = {name: getattr(post, name) for name in ("title", "body", "comments_closed")}
-    return write(post, PostForm(data=before | {"publish_at": at, "tags": ", ".join(post.tags)}))
+    return write(
+        post, forms.PostForm(data=before | {"publish_at": at, "tags": ", ".join(post.tags)})
+    )
 
 
-def write(post: Post, form: PostForm) -> ResponseReturnValue:
+def write(post: Post, form: forms.PostForm) -> ResponseReturnValue:
     """The post's form: shown, previewed or saved; 409 if the post has changed meanwhile."""
     action = request.form.get("action", "publish")
     if action == "picture":
@@ -356,7 +336,7 @@ def write(post: Post, form: PostForm) -> ResponseReturnValue:
     return render("post_form.html", form=form, post=post, preview=preview), form.status
 
 
-def add_picture(form: PostForm) -> None:
+def add_picture(form: forms.PostForm) -> None:
     """Keep the picture that was sent, and put it at the end of the text."""
     if [name for name in ("csrf_token", "description") if not form[name].validate(form)]:
         return
@@ -372,7 +352,7 @@ def add_picture(form: PostForm) -> None:
     form.add_picture(url_for("blog.show_picture", name=picture.name))
 
 
-def save(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
+def save(post: Post, form: forms.PostForm, action: str) -> ResponseReturnValue:
     """Take over what was typed, and lead to the post; a second click, to the post of the first."""
     typed = {"title": form.title.data, "body": form.body.data}
     if not post.id:
@@ -403,9 +383,7 @@ def show_picture(name: str) -> ResponseReturnValue:
 @login_required
 def drafts() -> ResponseReturnValue:
     """One's own drafts and scheduled posts."""
-    return show_list(
-        lambda: Post.unpublished_by(current_user), heading="Your drafts", reader=current_user.id
-    )
+    return show_list(Post.unpublished_by(current_user), heading="Your drafts")
 
 
 @blog.route("/posts/<id:id>/delete", methods=["GET", "POST"])
@@ -417,7 +395,7 @@ def delete_post(id: int) -> ResponseReturnValue:
 
 def editable_post(id: int) -> Post:
     """The post; 404 if there is none, 403 if it is not to change."""
-    post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    post = visible_post(id)
     if not post.is_editable_by(current_user):
         abort(403)
     return post
@@ -438,7 +416,7 @@ def hold(text: Post | Comment | None = None) -> None:
 
 def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValue:
     """Ask the question, a template, or delete the text and lead back to that path."""
-    form = Form()
+    form = forms.Form()
     if not form.validate_on_submit():
         return render(question, form=form, text=text), form.status
     hold(text)
@@ -456,7 +434,7 @@ def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValu
 def new_comment(id: int) -> ResponseReturnValue:
     """Comment on a post. 404 if it is deleted meanwhile, 403 if it takes no comments."""
     post = db.first_or_404(sa.select(Post).where(Post.id == id, Post.is_published))
-    form = CommentForm()
+    form = forms.CommentForm()
     if post.comments_closed:
         security.note_refusal("Comments on the post are closed", form.body.data)
         abort(403, "This post takes no more comments.")
@@ -492,7 +470,7 @@ def edit_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     if not comment.is_editable_by(current_user):
         abort(403, f"Only its author edits a comment, and for {COMMENT_EDIT_MINUTES} minutes.")
-    form = CommentForm(obj=comment)
+    form = forms.CommentForm(obj=comment)
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=comment.post), form.status
     hold(comment)
@@ -510,7 +488,7 @@ def approve_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     if not comment.post.is_editable_by(current_user):
         abort(403)
-    require_token()
+    forms.require_token()
     if not User.hold(comment.author_id):
         abort(403)
     hold(comment)
@@ -550,7 +528,7 @@ def sign_up() -> ResponseReturnValue:
     }
     if not User.may_be_created(rules["signup"], rules["invitation"]):
         abort(403, NO_SIGN_UP[config["SIGNUP"]])
-    form = SignUpForm()
+    form = forms.SignUpForm()
     form.name = form.username.data or ""
     if form.validate_on_submit():
         security.spend({"sign-up by address": security.address()})
@@ -561,14 +539,14 @@ def sign_up() -> ResponseReturnValue:
             abort(403, NO_SIGN_UP["invite"])
         except sa.exc.IntegrityError:
             db.session.rollback()
-            form.username.errors = [TAKEN]
+            form.username.errors = [forms.TAKEN]
     return render("sign_up.html", form=form), form.status
 
 
 @blog.route("/login", methods=["GET", "POST"])
 def log_in() -> ResponseReturnValue:
     """Log in, then go back to where it was asked for."""
-    form = LogInForm()
+    form = forms.LogInForm()
     if form.validate_on_submit():
         name, address = form.username.data.lower(), security.address()
         tries = {
@@ -594,7 +572,7 @@ def reset_password(token: str) -> ResponseReturnValue:
     user = security.user_of_reset(token)
     if not user:
         abort(404, "This link has been used, or its time is over. Ask the owner for another.")
-    form = PasswordForm()
+    form = forms.PasswordForm()
     form.name = user.username
     if not form.validate_on_submit():
         return render("password.html", form=form), form.status
@@ -617,7 +595,7 @@ def welcome(user: User, keep: bool) -> ResponseReturnValue:
 @blog.post("/logout")
 def log_out() -> ResponseReturnValue:
     """End this browser's session."""
-    require_token()
+    forms.require_token()
     security.log_out()
     db.session.commit()
     return redirect(url_for("blog.home"), 303)
@@ -638,7 +616,7 @@ def ask_to_log_in() -> ResponseReturnValue:
 @login_required
 def account() -> ResponseReturnValue:
     """What others are told about oneself, and the pictures that no post shows any more."""
-    form = AccountForm(obj=current_user)
+    form = forms.AccountForm(obj=current_user)
     if form.validate_on_submit():
         form.populate_obj(current_user)
         db.session.commit()
@@ -651,7 +629,7 @@ def account() -> ResponseReturnValue:
 @login_required
 def change_password() -> ResponseReturnValue:
     """Set a new password, which logs out every other browser."""
-    form = NewPasswordForm()
+    form = forms.NewPasswordForm()
     form.name = current_user.username
     if form.validate_on_submit() and is_current_password(form):
         stored = current_user.password_hash
@@ -665,7 +643,7 @@ def change_password() -> ResponseReturnValue:
     return render("password.html", form=form), form.status
 
 
-def is_current_password(form: CurrentPasswordForm) -> bool:
+def is_current_password(form: forms.CurrentPasswordForm) -> bool:
     """Whether it is typed in the form, which says so if not."""
     tries = {"log-in by name": current_user.username.lower()}
     security.spend(tries)
@@ -691,7 +669,7 @@ def export() -> ResponseReturnValue:
 @login_required
 def log_out_everywhere() -> ResponseReturnValue:
     """End every session of the account, this one too."""
-    require_token()
+    forms.require_token()
     current_user.end_sessions()
     security.log_out()
     db.session.commit()
@@ -702,7 +680,7 @@ def log_out_everywhere() -> ResponseReturnValue:
 @login_required
 def delete_account() -> ResponseReturnValue:
     """Ask, then delete the account and its posts; the comments go too, or stay without a name."""
-    form = LeaveForm()
+    form = forms.LeaveForm()
     if form.validate_on_submit() and is_current_password(form):
         if current_user.is_needed:
             abort(403, "You are the only owner. Make somebody else an owner first.")
@@ -719,7 +697,7 @@ def delete_account() -> ResponseReturnValue:
 @login_required
 def delete_picture() -> ResponseReturnValue:
     """Delete a picture of one's own that no post shows."""
-    require_token()
+    forms.require_token()
     for picture in Picture.unused_by(current_user):
         if picture.name == request.form.get("picture"):
             db.session.delete(picture)

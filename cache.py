@@ -1,4 +1,4 @@
-"""Whole pages from memory for visitors without a session, and parts of pages for everybody.
+"""Whole pages from memory: for all visitors without a session, and for each reader with one.
 
 What is kept is good while the database's own change counter stands where it stood before it was
 made. So nothing is ever stale, and no code has to say what it changed.
@@ -18,12 +18,14 @@ from math import inf
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from sys import getsizeof
-from threading import RLock
+from threading import Lock, RLock
 from time import monotonic, time
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from flask import Flask, current_app, request
+from flask import Flask, current_app, g, request, session
+from flask import Response as FlaskResponse
+from flask_login import current_user
 from werkzeug.wrappers import Response
 
 from database import db
@@ -36,7 +38,7 @@ WAIT_MAX = 1  # seconds for the counter, or for who makes the same page
 HEADER = 48  # bytes of the WAL-index
 LOOK_MAX = 0.001  # seconds until it is looked again whether the SQLite file is the same
 DIALECTS = ("sqlite", "postgresql")  # which tell of changes
-MARK = "blog.mark"  # in a request's environ: read before its first query, and so for `kept`
+MARK = "blog.mark"  # in a request's environ: read before its first query
 # Of a request's environ, what a page for everybody depends on.
 KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
 # Of the first visitor to a page: cookies, and the conditions, which only the cache answers.
@@ -63,10 +65,11 @@ class Memory:
     ) -> None:
         self.engine, self.most, self.due = engine, most, due
         self.file = engine.url.database if engine.dialect.name == "sqlite" else None
-        self.lock = RLock()
+        self.lock, self.asking = Lock(), RLock()  # of the entries, and of the connection
+        self.turns: dict[int, Future[int | None]] = {}  # of those who ask next, by process
         self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.size = self.number = 0
-        self.asked_at = self.until = -inf  # seconds of a clock that nobody sets
+        self.until = -inf  # seconds of a clock that nobody sets
         self.ends_at = inf  # seconds since 1970
         self.process = os.getpid()  # that opened the engine's connections
         self.place: tuple[int, ...] = ()  # of the connection: its process, and its file
@@ -80,27 +83,38 @@ class Memory:
 
         None when it is not known, and nothing can be kept. Takes less than 1 µs on SQLite.
         """
-        arrival, index = monotonic(), self.index
-        is_ours = index and arrival < self.until and self.process == os.getpid()
+        process, index = os.getpid(), self.index
+        is_ours = index and monotonic() < self.until and self.process == process
         if is_ours and index[:HEADER] == self.state:
             return self.number
-        if not self.lock.acquire(timeout=WAIT_MAX):
+        mine: Future[int | None] = Future()
+        turn = self.turns.setdefault(process, mine)
+        if turn is mine:
+            turn.set_result(self._asked())
+        with suppress(TimeoutError):
+            return turn.result(WAIT_MAX)
+        return None
+
+    def _asked(self) -> int | None:
+        """The number, for all who came before the database is asked for it."""
+        is_free = self.asking.acquire(timeout=WAIT_MAX)
+        del self.turns[os.getpid()]  # who comes from now on waits for the next answer
+        if not is_free:
             return None
         try:
-            if self.asked_at <= arrival:  # else somebody has asked since
-                self.asked_at = monotonic()
-                self._ask()
+            self._ask()
+            return self.number
         except (OSError, sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
-            self.state, self.asked_at, self.until = None, -inf, -inf
+            self.state, self.until = None, -inf
             if not self.file:
                 self._close()
             return None
         finally:
-            self.lock.release()
-        return self.number
+            self.asking.release()
 
     def _ask(self) -> None:
         """Forget everything if the database has changed, or the next scheduled post is due."""
+        asked_at = monotonic()
         place: tuple[int, ...] = (os.getpid(),)
         if self.file:
             file = os.stat(self.file)
@@ -109,12 +123,13 @@ class Memory:
             self._connect(place)
         state = self.index[:HEADER] if self.index else self._snapshot()
         if state != self.state or time() >= self.ends_at:
-            self.entries.clear()
-            self.size, self.number, self.state = 0, self.number + 1, state
+            with self.lock:
+                self.entries.clear()
+                self.size, self.number = 0, self.number + 1
             with self.engine.connect() as connection:
                 due = connection.scalar(self.due())
-            self.ends_at = due.timestamp() if due else inf
-        self.until = self.asked_at + min(LOOK_MAX, self.ends_at - time())
+            self.ends_at, self.state = due.timestamp() if due else inf, state
+        self.until = asked_at + min(LOOK_MAX, self.ends_at - time())
 
     def _connect(self, place: tuple[int, ...]) -> None:
         """Begin anew: at first, after a fork, and when the SQLite file is another."""
@@ -143,13 +158,13 @@ class Memory:
 
     def _close(self, _engine: sa.Engine | None = None) -> None:
         """End the connection, with the engine's others; the next mark opens another."""
-        with self.lock:  # or a thread that asks just now would crash the process
+        with self.asking:  # or a thread that asks just now would crash the process
             if self.connection and self.process == os.getpid():
                 self.connection.close()
             if self.index:
                 os.close(self.descriptor)
             self.connection = self.index = self.state = None
-            self.place, self.asked_at = (), -inf
+            self.place = ()
 
     def get(self, mark: int, key: Hashable) -> Any:
         """What was kept for the key since the mark, or None."""
@@ -283,6 +298,8 @@ def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
         memory = Memory(db.engine, app.config["CACHE_MAX"], due)
     if memory.most and memory.engine.dialect.name in DIALECTS:
         app.extensions["memory"] = memory
+        app.before_request(partial(_shown_before, memory))
+        app.after_request(partial(_keep_shown, memory))
         pages = Pages(app.wsgi_app, memory, app.config["SESSION_COOKIE_NAME"])
         app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
 
@@ -299,12 +316,31 @@ def _keep_static(mark: str, response: Response) -> Response:
     return response
 
 
-def kept(name: Hashable, reader: Hashable, caller: Callable[[], Kept]) -> Kept:
-    """What `caller` gives for this page and reader, or gave before; None is everybody.
+def _shown_before(memory: Memory) -> FlaskResponse | None:
+    """The page that this reader, who is logged in, was shown before, if nothing has changed."""
+    mark = request.environ.get(MARK)
+    if mark is None or request.endpoint == "static" or current_user.is_anonymous:
+        return None
+    if "_flashes" in session:  # messages, which are shown once
+        return None
+    minute = time() // 60  # for some of these, comments can be edited
+    own = (current_user.get_id(), session.get("csrf_token"), minute)
+    key = (own, *[request.environ.get(name, "") for name in KEY])
+    page: bytes | None = memory.get(mark, key)
+    if page is None:
+        g.shown = mark, key
+        return None
+    return FlaskResponse(page)
 
-    In templates: `{% call kept("name", reader) %}…{% endcall %}`.
-    """
-    return remembered((name, reader, request.url), caller)
+
+def _keep_shown(memory: Memory, response: FlaskResponse) -> FlaskResponse:
+    """Keep a page for its reader, unless it is for once."""
+    mark, key = g.pop("shown", (None, ()))
+    is_page = key and response.status_code == 200 and response.mimetype == "text/html"
+    if is_page and not session.modified and not response.cache_control.no_store:
+        page = response.get_data()
+        memory.put(mark, key, page, len(page) + sum(map(getsizeof, key)))
+    return response
 
 
 def remembered(key: Hashable, caller: Callable[[], Kept]) -> Kept:
@@ -316,8 +352,5 @@ def remembered(key: Hashable, caller: Callable[[], Kept]) -> Kept:
     value: Kept | None = memory.get(mark, key)
     if value is None:
         value = caller()
-        # Of rows, the values count too.
-        parts = vars(value).values() if hasattr(value, "__dict__") else ()
-        size = len(str(key)) + sum(map(getsizeof, (value, *parts)))
-        memory.put(mark, key, value, size)
+        memory.put(mark, key, value, getsizeof(value))
     return value

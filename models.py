@@ -262,12 +262,6 @@ class Comment(Base):
         return cls.visible_to(user).where(cls.post_id == post.id)
 
     @classmethod
-    def writers_under(cls, post: "Post") -> set[int]:
-        """The ids of all who see more there than a visitor: the author, and who commented."""
-        query = sa.select(cls.author_id).where(cls.post_id == post.id)
-        return {post.author_id, *db.session.scalars(query)}
-
-    @classmethod
     def waiting(cls) -> sa.Select["Comment"]:
         """`Select` of the Comments that wait for approval, oldest first, with their Posts."""
         query = sa.select(cls).join(cls.author).where(WAITING, User.banned_at.is_(None))

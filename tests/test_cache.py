@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 import cache
 import database
+import models
 from database import db, now
 from models import Post
 
@@ -249,35 +250,121 @@ def test_a_scheduled_post_appears_at_its_moment(app, ann, nobody):
     assert nobody.get(path).status_code == 200
 
 
-def test_a_part_is_kept_until_the_database_changes(app):
-    made = []
-    app.add_url_rule(
-        "/part", view_func=lambda: cache.kept("x", None, lambda: made.append(1) or "text")
-    )
-    app.add_url_rule("/same", view_func=app.view_functions["<lambda>"], methods=["POST"])
-    client = app.test_client()
-    client.set_cookie("blog_session", "x")
-    assert [client.get("/part").text for _ in range(3)] == ["text"] * 3
-    assert len(made) == 1
-    assert client.post("/same").text == "text"
-    assert len(made) == 2
-    Person(app, "olga").sign_up()
-    client.get("/part")
-    assert len(made) == 3
+# For a reader who is logged in --------------------------------------------------------------------
+
+MESSAGE = 'role="status"'
 
 
-def test_a_part_of_what_was_read_before_a_write_is_not_kept_for_after_it(app, ann, sql):
+@pytest.fixture
+def rendered(app):
+    """The names of the templates that were rendered."""
+    names = []
+
+    def note(_app, template, **_context):
+        names.append(template.name)
+
+    with template_rendered.connected_to(note, app):
+        yield names
+
+
+@pytest.mark.parametrize("path", ["/", "/posts/1/a-title", "/account", "/drafts", "/search?q=some"])
+def test_a_reader_is_shown_the_same_page_again(ann, rendered, path):
+    ann.write()
+    ann.get("/")
+    rendered.clear()
+    first, second = ann.get(path), ann.get(path)
+    assert len(rendered) == 1
+    assert (first.status_code, first.data, first.headers) == (200, second.data, second.headers)
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert ann.client.head(path).headers["Content-Length"] == first.headers["Content-Length"]
+
+
+def test_what_is_written_shows_at_once_to_readers_too(app, ann, sql):
+    path = ann.write("Before")
+    bob = Person(app, "bob").sign_up()
+    [person.get(path) for person in (ann, bob) for _ in range(2)]
+    bob.comment(path, "Said by bob")
+    assert "Said by bob" in ann.get(path).text
+    sql("UPDATE posts SET title = 'After', body = 'Changed'")
+    assert [person.get("/").text.count("Changed") for person in (ann, bob)] == [1, 1]
+
+
+def test_a_page_of_what_was_read_before_a_write_is_not_kept_for_after_it(app, ann, sql):
     ann.write("Before")
     writes = iter(["UPDATE posts SET title = 'After'"])
 
     def view():
         post = db.session.scalar(sa.select(Post))
         [sql(statement) for statement in writes]
-        return cache.kept("title", None, lambda: post.title)
+        return post.title
 
     app.view_functions["blog.privacy"] = view
+    ann.get("/")
     assert ann.get("/privacy").text == "Before"
     assert ann.get("/privacy").text == "After"
+
+
+def test_two_browsers_of_one_person_have_pages_of_their_own(app, ann):
+    other = Person(app, "ann")
+    other.log_in()
+    pages = [person.get("/").text for person in (ann, other) for _ in range(3)]
+    tokens = [re.search('name="csrf_token" value="([^"]+)"', page)[1] for page in pages]
+    assert not set(tokens[:3]) & set(tokens[3:])
+
+
+def test_the_token_of_a_page_that_was_shown_before_is_good(ann):
+    path = ann.write()
+    [ann.get(path) for _ in range(2)]
+    token = re.search('name="csrf_token" value="([^"]+)"', ann.get(path).text)[1]
+    assert ann.send(f"/posts/{path.split('/')[2]}/comments", body="Hi", csrf_token=token).location
+
+
+def test_a_message_is_shown_once(ann):
+    path = ann.write()
+    ann.get(path)
+    ann.send("/account", display_name="Ann", about="")
+    assert [ann.get(path).text.count(MESSAGE) for _ in range(3)] == [1, 0, 0]
+    ann.send("/account", display_name="Ann", about="")  # which changes nothing in the database
+    assert [ann.get(path).text.count(MESSAGE) for _ in range(3)] == [1, 0, 0]
+
+
+def test_who_has_logged_out_sees_none_of_the_pages_shown_before(app, ann):
+    path = ann.write()
+    [ann.get(path) for _ in range(2)]
+    client, cookie = app.test_client(), ann.client.get_cookie("blog_session").value
+    client.set_cookie("blog_session", cookie)
+    assert "Log Out" in client.get(path).text
+    ann.send("/logout")
+    assert not re.search(PERSONAL, ann.get(path).text)
+    assert "Log Out" not in client.get(path).text
+
+
+def test_a_session_that_is_over_shows_nothing_more(app, ann, monkeypatch):
+    path = ann.write()
+    [ann.get(path) for _ in range(2)]
+    later = now() + timedelta(days=2)
+    monkeypatch.setattr("security.now", lambda: later)
+    assert "Log Out" not in ann.get(path).text
+
+
+def test_the_link_to_edit_a_comment_is_there_for_its_time(app, ann, monkeypatch):
+    path = ann.write()
+    ann.comment(path, "Hi")
+    assert "Edit comment" in ann.get(path).text
+    minutes = models.COMMENT_EDIT_MINUTES + 1
+    later = now() + timedelta(minutes=minutes)
+    monkeypatch.setattr("models.now", lambda: later)
+    monkeypatch.setattr("cache.time", lambda: later.timestamp())
+    assert "Edit comment" not in ann.get(path).text
+
+
+def test_a_page_for_once_is_not_kept_for_its_reader_either(ann, rendered):
+    ann.write()
+    path = "/search?q=some&before=9999999999999999-1"
+    ann.get("/")
+    rendered.clear()
+    assert [ann.get(path).status_code for _ in range(2)] == [200, 200]
+    assert len(rendered) == 2
 
 
 # Conditional and compressed -----------------------------------------------------------------------
@@ -494,7 +581,7 @@ def test_a_file_that_is_away_for_a_moment_is_no_error(nobody, owner, memory, tmp
 def test_a_check_that_hangs_holds_nobody_up_for_long(nobody, memory, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 0.1)
     begin = time.monotonic()
-    with memory.lock:
+    with memory.asking:
         assert at_once(lambda: nobody.get("/").status_code) == [200] * MANY
     assert time.monotonic() - begin < 20
 
@@ -511,7 +598,7 @@ def test_the_counters_connection_ends_with_the_apps(app, nobody, memory):
 def test_the_counters_connection_is_not_closed_while_it_is_used(app, nobody, memory):
     nobody.get("/")
     thread = threading.Thread(target=close, args=[app])
-    with memory.lock:
+    with memory.asking:
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
@@ -718,6 +805,7 @@ STATEMENTS = [
     "DELETE FROM sessions",
 ]
 TABLES = "comments posts pictures sessions users attempts refusals".split()
+TOKEN = re.compile('name="csrf_token"[^>]* value="[^"]+"')
 WORDS = st.sampled_from(["kafka", "rain", "some", "Grüße"])
 
 
@@ -828,6 +916,17 @@ def test_whatever_happens_visitors_see_what_is_in_the_database(make_app, sql, sq
             found = [seen(app, path, headers=GZIP) for path in self.paths()]
             assert found == [seen(bare, path) for path in self.paths()]
             assert found == [seen(app, path, headers=GZIP) for path in self.paths()]
+
+        @invariant()
+        def readers_see_what_is_in_the_database(self):
+            for person in self.people.values():
+                person.get("/")  # with the messages and a token
+                same = bare.test_client()
+                same.set_cookie("blog_session", person.client.get_cookie("blog_session").value)
+                for path in [*self.paths(), "/account", "/drafts", "/owner/moderation"]:
+                    answers = [person.get(path), person.get(path), same.get(path)]
+                    pages = {(page.status_code, TOKEN.sub("", page.text)) for page in answers}
+                    assert len(pages) == 1
 
     steps = settings(max_examples=6, stateful_step_count=10, deadline=None, database=None)
     run_state_machine_as_test(Blog, settings=settings(steps, suppress_health_check=HealthCheck))
