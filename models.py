@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from sqlalchemy.orm import (
 )
 
 import rendering
-from database import Base, db, locked, now, wait_in_line
+from database import Base, UTCDateTime, db, locked, now, wait_in_line
 
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
@@ -304,7 +305,8 @@ class Comment(Base):
 
     def is_deletable_by(self, user: User | Visitor) -> bool:
         """Its author deletes a comment, and whoever may change the post."""
-        return user.id == self.author_id or self.post.is_editable_by(user)
+        is_own = user.id == self.author_id
+        return user.is_authenticated and (is_own or self.post.is_editable_by(user))
 
 
 class Tag(Base):
@@ -414,6 +416,7 @@ class Post(Base):
         return cls.published_at <= sa.bindparam("until", callable_=now)
 
     @classmethod
+    @cache
     def published(cls) -> sa.Select["Post"]:
         """`Select` of the Posts that all may read, newest first, each with its comments' number."""
         query = sa.select(cls).where(cls.is_published).options(undefer(cls.comment_count))
@@ -426,6 +429,7 @@ class Post(Base):
         return query.order_by(None).order_by(*newest_first(Tag.place()))
 
     @classmethod
+    @cache
     def titles(cls) -> sa.Select["Post"]:
         """`Select` of the published Posts, newest first, for many: without texts and authors."""
         columns = load_only(cls.title, cls.published_at, cls.updated_at)
@@ -433,6 +437,7 @@ class Post(Base):
         return query.order_by(*newest_first(cls.place()))
 
     @classmethod
+    @cache
     def place(cls) -> sa.Tuple:
         """What lists are sorted by."""
         return sa.tuple_(cls.published_at, cls.id)
@@ -458,16 +463,22 @@ class Post(Base):
         """The condition of `visible_to`."""
         return cls.is_published | (cls.author_id == user.id) | user.is_owner
 
+    @classmethod
+    @cache
+    def beside(cls) -> sa.Select["Post"]:
+        """`Select` of the published Posts next to the place of the parameters `at` and `id`."""
+        place = cls.place()
+        here = sa.tuple_(sa.bindparam("at", type_=UTCDateTime), sa.bindparam("id"))
+        newer = sa.select(cls.id).where(place > here, cls.is_published).order_by(*place.clauses)
+        older = sa.select(cls.id).where(place < here, cls.is_published)
+        older = older.order_by(*newest_first(place))
+        ids = (query.limit(1).scalar_subquery() for query in (newer, older))
+        return cls.titles().where(cls.id.in_(ids))
+
     def neighbours(self) -> dict[str, "Post"]:
         """The published posts before and after this one, as "older" and "newer"."""
-        place, here = Post.place(), (self.published_at, self.id)
-        newer = sa.select(Post.id).where(place > here, Post.is_published)
-        older = sa.select(Post.id).where(place < here, Post.is_published)
-        ids = (
-            newer.order_by(*place.clauses).limit(1).scalar_subquery(),
-            older.order_by(*newest_first(place)).limit(1).scalar_subquery(),
-        )
-        posts = db.session.scalars(Post.titles().where(Post.id.in_(ids)))
+        here = (self.published_at, self.id)
+        posts = db.session.scalars(Post.beside(), {"at": here[0], "id": here[1]})
         return {"newer" if (post.published_at, post.id) > here else "older": post for post in posts}
 
     def is_editable_by(self, user: User | Visitor) -> bool:
@@ -556,12 +567,17 @@ def page_of(
         bounds["until"] = min(before[0], now())  # of two bounds, SQLite would start at the first
     if after:
         posts = posts.where(place > after).order_by(None).order_by(*place.clauses)
-    found = db.session.scalars(posts.limit(size + 1), bounds).all()
+    found = db.session.scalars(_limited(posts, size + 1), bounds).all()
     shown = found[:size][:: -1 if after else 1]
     is_more = len(found) > size
     newer = shown[0].key if shown and (is_more if after else before) else None
     older = shown[-1].key if shown and (is_more or after) else None
     return Page(shown, newer, older)
+
+
+@lru_cache(maxsize=8)
+def _limited(posts: sa.Select[Post], most: int) -> sa.Select[Post]:
+    return posts.limit(most)
 
 
 def sent_before(kind: type[Text], **fields: Any) -> Text | None:
