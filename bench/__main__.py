@@ -40,8 +40,10 @@ PASSWORD = "correct horse 9"
 SETTINGS = {"SECRET_KEY": "bench", "RATE_LIMITS": "off"}
 TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 TEXT = "The bakery at the corner opens before the first train and closes when all is sold. "
-BARE, BARE_POST, TUTORIAL = "bare WSGI: home", "bare WSGI: post", "the Flask tutorial's blog: home"
+BARE, BARE_POST, HELLO = "bare WSGI: home", "bare WSGI: post", "Flask: hello"
+TUTORIAL = "the Flask tutorial's blog: home"
 RAW = "raw sqlite3: a row"
+READER = b'">person15</a>'  # who is logged in
 NONE = " | \N{EN DASH}"  # in a cell
 INSERT = "INSERT INTO comments (post_id, author_id, body, created_at) VALUES (1, ?, ?, ?)"
 
@@ -77,20 +79,24 @@ def samples():
     return [(f"{post['title']} {number}", post["body"]) for number, post in enumerate(chosen)]
 
 
+def token(client):
+    """The CSRF token of a client's session."""
+    return TOKEN.search(client.get("/login").text)[1]
+
+
+def send(client, path, **fields):
+    """Send a form; where it leads."""
+    answer = client.post(path, data=fields | {"csrf_token": token(client)})
+    assert answer.status_code == 303, answer.text
+    return answer.location
+
+
 def fill(url, folder):
     """Fill an empty database through the blog's own forms."""
     app = create_app(
         folder, **SETTINGS, DATABASE_URL=url, PASSWORD_HASH="scrypt:1024:8:1", CACHE_MAX=0
     )
     clients = [app.test_client() for _ in range(CLIENTS)]
-
-    def send(client, path, **fields):
-        """Send a form; where it leads."""
-        token = TOKEN.search(client.get("/login").text)[1]
-        answer = client.post(path, data=fields | {"csrf_token": token})
-        assert answer.status_code == 303, answer.text
-        return answer.location
-
     for number, client in enumerate(clients):
         fields = {"username": f"person{number}", "password": PASSWORD, "confirm": PASSWORD}
         send(client, "/signup", **fields)
@@ -100,8 +106,9 @@ def fill(url, folder):
         send(client, f"/posts/{post.split('/')[2]}/comments", body=f"{TEXT}{number}")
     people = []
     for client in clients:
-        token = TOKEN.search(client.get("/login").text)[1]
-        people += [f"blog_session={client.get_cookie('blog_session').value}", token]
+        # The token comes first: a cookie without it would be another after each page.
+        words = token(client), client.get_cookie("blog_session").value
+        people += [f"blog_session={words[1]}", words[0]]
     with app.app_context():
         db.engine.dispose()
     return Blog(url, post, {"Cookie": people[-2]}, people)
@@ -184,69 +191,103 @@ def insert(row, seconds):
 def blog_rows(name, blog, port):
     """The main rows of a blog, or of one whose server is missing."""
     blog = blog or Blog("", "", {}, [])
-    reader = {"headers": blog.cookie, "shows": b'">person15</a>'}
+    reader = {"headers": blog.cookie, "shows": READER}
     new = "/posts/1/comments"
     return [
         Row(f"{name}: home", port, "/", BARE, shows=b"10</a></h2>"),
         Row(f"{name}: post", port, blog.post, BARE_POST, shows=TEXT.strip().encode()),
-        Row(f"{name}: home, logged in", port, "/", BARE, **reader),
-        Row(f"{name}: post, logged in", port, blog.post, BARE_POST, **reader),
+        Row(f"{name}: home, logged in", port, "/", HELLO, **reader),
+        Row(f"{name}: post, logged in", port, blog.post, HELLO, **reader),
         Row(f"{name}: a comment", port, new, RAW, people=blog.people, database=blog.url),
     ]
 
 
-def start(stack, folder, seconds):
-    """Start every server; all rows, and the processes of Granian by their names."""
+class Run:
+    """The servers of one benchmark, which end with the stack, and the rows that ask them."""
 
-    def serve(name, app, **options):
+    def __init__(self, stack, folder, seconds):
+        self.stack, self.folder, self.seconds = stack, folder, seconds
+        self.processes = {}  # of Granian, by their names
+
+    def serve(self, name, app, **options):
         """The port of a server of its own."""
-        options = {"BENCH_FOLDER": str(folder)} | options
-        log = folder / f"{name}.log"
-        process, port = stack.enter_context(servers.granian(app, log, seconds, **options))
-        processes[name] = process
+        options = {"BENCH_FOLDER": str(self.folder)} | options
+        server = servers.granian(app, self.folder / f"{name}.log", self.seconds, **options)
+        self.processes[name], port = self.stack.enter_context(server)
         return port
 
-    def serve_blog(name, blog, **settings):
+    def serve_blog(self, name, blog, **settings):
         """The port of a server of that blog."""
         settings |= SETTINGS | {"DATABASE_URL": blog.url}
         settings = {f"BLOG_{key}": value for key, value in settings.items()}
-        return serve(name, "bench.opponents:blog", **settings)
+        return self.serve(name, "bench.opponents:blog", **settings)
 
-    processes = {}
-    on_sqlite = fill(f"sqlite:///{folder}/blog.db", str(folder))
-    port = serve_blog("the blog on SQLite", on_sqlite)
-    first = serve_blog("the blog without its cache", on_sqlite, CACHE_MAX="0")
-    _, headers, home = ask(port, "/", {})
-    _, _, post = ask(port, on_sqlite.post, {})
-    (folder / "pages").mkdir()
-    for name, page in (("home", home), ("post", post)):
-        (folder / "pages" / name).write_bytes(page)
-    bare, flask = (serve(name, f"bench.opponents:{name}") for name in ("bare", "flask"))
-    url = stack.enter_context(servers.postgresql(folder / "postgresql.log", seconds))
-    on_postgresql = fill(url, str(folder)) if url else None
-    other = serve_blog("the blog on PostgreSQL", on_postgresql) if url else None
-    (folder / "tutorial").mkdir()
-    source = servers.tutorial(folder / "tutorial", samples()[1:])
-    flaskr = serve("the tutorial's blog", "flaskr:create_app", folder=source) if source else None
-    if not source:
-        print("Flask's source could not be downloaded: its blog is left out.", file=sys.stderr)
-    tagged, tag = (port, {"If-None-Match": headers["ETag"]}) if headers["ETag"] else (None, {})
-    rows = [
-        Row(BARE, bare, "/home", page=home),
-        Row(BARE_POST, bare, "/post", page=post),
-        Row("Flask: home", flask, "/home", BARE, page=home),
-        Row("Flask: post", flask, "/post", BARE_POST, page=post),
-        Row("Flask: hello", flask, "/", BARE, page=b"Hello, World!"),
-        *blog_rows("blog", on_sqlite, port),
-        Row(RAW, None, "", database=on_sqlite.url),
-        Row("blog: home, 304", tagged, "/", BARE, tag, status=304),
-        Row("blog: home, first render", first, "/", TUTORIAL, page=home),
-        Row("blog: post, first render", first, on_sqlite.post, BARE_POST, page=post),
-        Row("blog: search, first render", first, "/search?q=blog", BARE, shows=b"<mark>"),
-        Row(TUTORIAL, flaskr, "/", BARE, shows=samples()[-1][0].encode()),
-        *blog_rows("blog on PostgreSQL", on_postgresql, other),
-    ]
-    return rows, processes
+    def rows(self):
+        """The lines of the table, in their order."""
+        blog = fill(f"sqlite:///{self.folder}/blog.db", str(self.folder))
+        port = self.serve_blog("the blog on SQLite", blog)
+        _, headers, home = ask(port, "/", {})
+        _, _, post = ask(port, blog.post, {})
+        (self.folder / "pages").mkdir()
+        for name, page in (("home", home), ("post", post)):
+            (self.folder / "pages" / name).write_bytes(page)
+        tagged, tag = (port, {"If-None-Match": headers["ETag"]}) if headers["ETag"] else (None, {})
+        return [
+            *self.opponents(home, post),
+            *blog_rows("blog", blog, port),
+            Row(RAW, None, "", database=blog.url),
+            Row("blog: home, 304", tagged, "/", BARE, tag, status=304),
+            *self.first_renders(blog, home, post),
+            self.tutorial(),
+            *self.on_postgresql(),
+        ]
+
+    def opponents(self, home, post):
+        """Those that answer with the same bytes."""
+        bare, flask = (self.serve(name, f"bench.opponents:{name}") for name in ("bare", "flask"))
+        return [
+            Row(BARE, bare, "/home", page=home),
+            Row(BARE_POST, bare, "/post", page=post),
+            Row("Flask: home", flask, "/home", BARE, page=home),
+            Row("Flask: post", flask, "/post", BARE_POST, page=post),
+            Row(HELLO, flask, "/", BARE, page=b"Hello, World!"),
+        ]
+
+    def first_renders(self, blog, home, post):
+        """The pages without their cache."""
+        port = self.serve_blog("the blog without its cache", blog, CACHE_MAX="0")
+        return [
+            Row("blog: home, first render", port, "/", TUTORIAL, page=home),
+            Row("blog: post, first render", port, blog.post, BARE_POST, page=post),
+            Row(
+                "blog: post, logged in, first render",
+                port,
+                blog.post,
+                BARE_POST,
+                blog.cookie,
+                200,
+                READER,
+            ),
+            Row("blog: search, first render", port, "/search?q=blog", BARE, shows=b"<mark>"),
+        ]
+
+    def tutorial(self):
+        """The blog of Flask's tutorial with the same posts; an empty row where one is offline."""
+        (self.folder / "tutorial").mkdir()
+        source = servers.tutorial(self.folder / "tutorial", samples()[1:])
+        if not source:
+            print("Flask's source could not be downloaded: its blog is left out.", file=sys.stderr)
+        name, app = "the tutorial's blog", "flaskr:create_app"
+        port = self.serve(name, app, folder=source) if source else None
+        return Row(TUTORIAL, port, "/", BARE, shows=samples()[-1][0].encode())
+
+    def on_postgresql(self):
+        """The main rows on the other database; empty ones where its programs are missing."""
+        log = self.folder / "postgresql.log"
+        url = self.stack.enter_context(servers.postgresql(log, self.seconds))
+        blog = fill(url, str(self.folder)) if url else None
+        port = self.serve_blog("the blog on PostgreSQL", blog) if url else None
+        return blog_rows("blog on PostgreSQL", blog, port)
 
 
 def measure(rows, rounds, seconds):
@@ -296,34 +337,42 @@ def machine():
     )
 
 
-def main():
-    """Measure what the command line asks for."""
+def asked():
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="for each row, in each round")
     scale = {"nargs": "?", "const": growth.SIZES[-1], "choices": growth.SIZES}
     text = "how each page's time grows instead, from 1,000 posts to so many"
     parser.add_argument("--scale", type=int, help=text, **scale)
-    options = parser.parse_args()
-    for name in [name for name in os.environ if name.startswith("BLOG_")]:
-        del os.environ[name]  # settings of a blog of yours
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so stop the servers
+    return parser.parse_args()
+
+
+def compare(folder, rounds, seconds):
+    """Start the servers, measure them in turn, print the table."""
+    for program, package in NEEDED.items():
+        if not shutil.which(program):
+            sys.exit(f"{program} is missing; on Debian: apt-get install {package}")
     with ExitStack() as stack:
-        # Not /tmp, which may be memory, where a COMMIT costs nothing.
-        temporary = tempfile.TemporaryDirectory(prefix="bench", dir="/var/tmp")
-        folder = Path(stack.enter_context(temporary))
-        if options.scale:
-            growth.measure(folder, options.scale)
-            return
-        for program, package in NEEDED.items():
-            if not shutil.which(program):
-                sys.exit(f"{program} is missing; on Debian: apt-get install {package}")
-        seconds = 300 + options.rounds * 30 * (options.seconds + 5)
-        rows, processes = start(stack, folder, seconds)
-        results = measure(rows, options.rounds, options.seconds)
-        print(*table(rows, results), "", machine(), sep="\n")
-        used = [f"{name} {servers.memory(process):.0f} MiB" for name, process in processes.items()]
+        run = Run(stack, folder, 300 + rounds * 30 * (seconds + 5))
+        rows = run.rows()
+        print(*table(rows, measure(rows, rounds, seconds)), "", machine(), sep="\n")
+        used = [f"{name} {servers.memory(of):.0f} MiB" for name, of in run.processes.items()]
         print("\nResident memory after that:", "; ".join(used))
+
+
+def main():
+    """Measure what is asked for, without the settings of a blog of yours."""
+    options = asked()
+    for name in [name for name in os.environ if name.startswith("BLOG_")]:
+        del os.environ[name]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so stop the servers
+    # Not /tmp, which may be memory, where a COMMIT costs nothing.
+    with tempfile.TemporaryDirectory(prefix="bench", dir="/var/tmp") as folder:
+        if options.scale:
+            growth.measure(Path(folder), options.scale)
+        else:
+            compare(Path(folder), options.rounds, options.seconds)
 
 
 if __name__ == "__main__":
