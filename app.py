@@ -42,6 +42,7 @@ from database import db, locked
 from models import (
     COMMENT_EDIT_MINUTES,
     COUNT_MAX,
+    ID_MAX,
     NEVER,
     PAGE_SIZE,
     TAG_COUNT_MAX,
@@ -53,6 +54,7 @@ from models import (
     Tag,
     User,
     Visitor,
+    id_of,
     page_of,
     place_at,
     sent_before,
@@ -232,15 +234,18 @@ def place(name: str) -> Place | None:
 @blog.get("/posts/<id:id>/")
 @blog.get("/posts/<id:id>/<slug>")
 def show_post(id: int, slug: str = "") -> ResponseReturnValue:
-    """A post and its comments; 301 to the right slug from any other."""
+    """A post and its newest comments, or older ones; 301 to the right slug from any other."""
     post = visible_post(id)
     if slug != post.slug:
         return redirect(post_url(post), 301)
-    comments = db.session.scalars(Comment.under(post, current_user)).all()
+    before = request.args.get("before", ID_MAX, type=id_of)
+    under = Comment.under(post, current_user).where(Comment.id < before)
+    comments = db.session.scalars(under.limit(COUNT_MAX + 1)).all()
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
     form = forms.CommentForm() if current_user.is_authenticated and is_open else None
-    return render("post.html", post=post, comments=comments, form=form)
+    context = {"comments": comments, "is_older": before < ID_MAX, "form": form}
+    return render("post.html", post=post, **context)
 
 
 def visible_post(id: int) -> Post:
@@ -712,7 +717,7 @@ def delete_picture() -> ResponseReturnValue:
 def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
-    comments = Comment.under(post, Visitor()).order_by(None).order_by(Comment.id.desc())
+    comments = Comment.under(post, Visitor())
     return show_feed("xml", comments, f"Comments on {post.title}", post_url(post), post=post)
 
 

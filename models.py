@@ -32,7 +32,7 @@ DISPLAY_NAME_MAX = 50  # characters
 TITLE_MAX = 200  # characters
 TAG_MAX = 40  # characters
 PAGE_SIZE = 10  # posts in a list
-COUNT_MAX = 1_000  # comments that are counted; more are "1,000+"
+COUNT_MAX = 1_000  # comments that are counted, more are "1,000+"; and that are on a page
 TAG_COUNT_MAX = 300  # posts that are counted for a tag; more are "300+"
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 REPEAT_MINUTES = 10  # within which the same text again is a second click, not a second text
@@ -249,18 +249,18 @@ class Comment(Base):
 
     @classmethod
     def visible_to(cls, user: User | Visitor) -> sa.Select["Comment"]:
-        """`Select` of the Comments that the user may read, oldest first.
+        """`Select` of the Comments that the user may read.
 
         Those that wait are there for who wrote them and for who may approve them.
         """
         theirs = (cls.author_id == user.id) | (Post.author_id == user.id) | user.is_owner
-        query = sa.select(cls).join(cls.post).where(Post.may_be_read_by(user)).order_by(cls.id)
+        query = sa.select(cls).join(cls.post).where(Post.may_be_read_by(user))
         return query.where((cls.state == "shown") | (cls.state == "waiting") & theirs)
 
     @classmethod
     def under(cls, post: "Post", user: User | Visitor) -> sa.Select["Comment"]:
-        """`Select` of the post's Comments that the user may read, oldest first."""
-        return cls.visible_to(user).where(cls.post_id == post.id)
+        """`Select` of the post's Comments that the user may read, newest first."""
+        return cls.visible_to(user).where(cls.post_id == post.id).order_by(cls.id.desc())
 
     @classmethod
     def waiting(cls) -> sa.Select["Comment"]:
@@ -538,6 +538,11 @@ class Page(NamedTuple):
     posts: Sequence[Post]
     newer: str | None
     older: str | None
+
+
+def id_of(text: Any) -> int:
+    """The id that a text says; ValueError for what is none, or none that every database holds."""
+    return range(ID_MAX + 1).index(int(str(text)))
 
 
 def newest_first(place: sa.Tuple) -> list[sa.UnaryExpression[Any]]:

@@ -9,7 +9,7 @@ from flask_login import current_user
 import security
 from database import db, locked
 from forms import Form, require_token
-from models import GONE, ID_MAX, Comment, Refusal, User
+from models import GONE, ID_MAX, Comment, Refusal, User, id_of
 
 PEOPLE_MAX = 50  # on a page
 WAITING_MAX = 20  # comments on a page; each decision leads to the next
@@ -35,7 +35,7 @@ def admit_owners_alone() -> None:
 @pages.get("/people")
 def people() -> ResponseReturnValue:
     """Every account, the newest first."""
-    before = min(request.args.get("before", ID_MAX, type=int), ID_MAX)
+    before = request.args.get("before", ID_MAX, type=id_of)
     query = sa.select(User).order_by(User.id.desc()).limit(PEOPLE_MAX + 1)
     found = db.session.scalars(query.where(User.id < before)).all()
     more = found[PEOPLE_MAX - 1].id if len(found) > PEOPLE_MAX else None

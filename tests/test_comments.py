@@ -170,3 +170,30 @@ def test_no_more_comments_are_counted_than_are_shown_as_a_number(app, ann, nobod
     assert "1,000+ comments" in nobody.get("/").text
     assert "1,000+ comments" in nobody.get(post).text
     assert "1,000+ comments" in ann.get("/posts/1/delete").text
+
+
+def numbers(page):
+    return [int(text) for text in re.findall("<p>Number ([0-9]+)</p>", page)]
+
+
+def test_a_page_has_the_newest_thousand_comments_and_leads_to_older_ones(app, ann, nobody):
+    post = ann.write()
+    with app.app_context():
+        rows = [Comment(post_id=1, author_id=1, body=f"Number {n}") for n in range(1_010)]
+        db.session.add_all(rows)
+        db.session.commit()
+    newest = nobody.get(post).text
+    assert numbers(newest) == list(range(10, 1_010))
+    link = re.search('rel="prev" href="([^"]+)#comments"', newest)[1]
+    older = nobody.get(link).text
+    assert numbers(older) == list(range(10))
+    assert 'rel="prev"' not in older
+    assert f'href="{post}#comments"' in older
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "0x1", "9" * 30, ""])
+def test_nonsense_leads_to_the_newest_comments(ann, nobody, before):
+    post = ann.write()
+    ann.comment(post, "Number 1")
+    answer = nobody.get(f"{post}?before={before}")
+    assert (answer.status_code, numbers(answer.text)) == (200, [1])
