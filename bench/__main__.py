@@ -40,7 +40,8 @@ PASSWORD = "correct horse 9"
 SETTINGS = {"SECRET_KEY": "bench", "RATE_LIMITS": "off"}
 TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 TEXT = "The bakery at the corner opens before the first train and closes when all is sold. "
-BARE, BARE_POST, HELLO = "bare WSGI: home", "bare WSGI: post", "Flask: hello"
+BARE, BARE_POST = "bare WSGI: home", "bare WSGI: post"
+FLASK, FLASK_POST, HELLO = "Flask: home", "Flask: post", "Flask: hello"
 TUTORIAL = "the Flask tutorial's blog: home"
 RAW = "raw sqlite3: a row"
 READER = b'">person15</a>'  # who is logged in
@@ -188,14 +189,14 @@ def insert(row, seconds):
     return len(times) / (now - start), 1000 * centiles[49], 1000 * centiles[98]
 
 
-def blog_rows(name, blog, port):
+def blog_rows(name, blog, port, beside):
     """The main rows of a blog, or of one whose server is missing."""
     blog = blog or Blog("", "", {}, [])
     reader = {"headers": blog.cookie, "shows": READER}
     new = "/posts/1/comments"
     return [
-        Row(f"{name}: home", port, "/", BARE, shows=b"10</a></h2>"),
-        Row(f"{name}: post", port, blog.post, BARE_POST, shows=TEXT.strip().encode()),
+        Row(f"{name}: home", port, "/", beside[0], shows=b"10</a></h2>"),
+        Row(f"{name}: post", port, blog.post, beside[1], shows=TEXT.strip().encode()),
         Row(f"{name}: home, logged in", port, "/", HELLO, **reader),
         Row(f"{name}: post, logged in", port, blog.post, HELLO, **reader),
         Row(f"{name}: a comment", port, new, RAW, people=blog.people, database=blog.url),
@@ -234,7 +235,7 @@ class Run:
         tagged, tag = (port, {"If-None-Match": headers["ETag"]}) if headers["ETag"] else (None, {})
         return [
             *self.opponents(home, post),
-            *blog_rows("blog", blog, port),
+            *blog_rows("blog", blog, port, (BARE, BARE_POST)),
             Row(RAW, None, "", database=blog.url),
             Row("blog: home, 304", tagged, "/", BARE, tag, status=304),
             *self.first_renders(blog, home, post),
@@ -248,8 +249,8 @@ class Run:
         return [
             Row(BARE, bare, "/home", page=home),
             Row(BARE_POST, bare, "/post", page=post),
-            Row("Flask: home", flask, "/home", BARE, page=home),
-            Row("Flask: post", flask, "/post", BARE_POST, page=post),
+            Row(FLASK, flask, "/home", BARE, page=home),
+            Row(FLASK_POST, flask, "/post", BARE_POST, page=post),
             Row(HELLO, flask, "/", BARE, page=b"Hello, World!"),
         ]
 
@@ -258,7 +259,7 @@ class Run:
         port = self.serve_blog("the blog without its cache", blog, CACHE_MAX="0")
         return [
             Row("blog: home, first render", port, "/", TUTORIAL, page=home),
-            Row("blog: post, first render", port, blog.post, BARE_POST, page=post),
+            Row("blog: post, first render", port, blog.post, HELLO, page=post),
             Row(
                 "blog: post, logged in, first render",
                 port,
@@ -268,7 +269,7 @@ class Run:
                 200,
                 READER,
             ),
-            Row("blog: search, first render", port, "/search?q=blog", BARE, shows=b"<mark>"),
+            Row("blog: search, first render", port, "/search?q=blog", HELLO, shows=b"<mark>"),
         ]
 
     def tutorial(self):
@@ -279,7 +280,7 @@ class Run:
             print("Flask's source could not be downloaded: its blog is left out.", file=sys.stderr)
         name, app = "the tutorial's blog", "flaskr:create_app"
         port = self.serve(name, app, folder=source) if source else None
-        return Row(TUTORIAL, port, "/", BARE, shows=samples()[-1][0].encode())
+        return Row(TUTORIAL, port, "/", HELLO, shows=samples()[-1][0].encode())
 
     def on_postgresql(self):
         """The main rows on the other database; empty ones where its programs are missing."""
@@ -287,7 +288,7 @@ class Run:
         url = self.stack.enter_context(servers.postgresql(log, self.seconds))
         blog = fill(url, str(self.folder)) if url else None
         port = self.serve_blog("the blog on PostgreSQL", blog) if url else None
-        return blog_rows("blog on PostgreSQL", blog, port)
+        return blog_rows("blog on PostgreSQL", blog, port, (FLASK, FLASK_POST))
 
 
 def measure(rows, rounds, seconds):
