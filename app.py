@@ -1,8 +1,6 @@
 """The blog: its factory, then every page by section."""
 
-from collections.abc import Callable
 from datetime import datetime
-from functools import cached_property, lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -61,7 +59,6 @@ from models import (
 )
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
-PATHS_MAX = 4_000  # addresses that are remembered, about 1 MB
 FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 2_000  # addresses in a file, made in 0.1 s; the protocol allows 50,000
 ARCHIVE_MAX = 500  # titles on a page, about 100 kB
@@ -75,22 +72,6 @@ NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again
 blog = Blueprint("blog", __name__)
 
 
-class Blog(Flask):
-    """Flask that builds the path of a page once."""
-
-    @cached_property
-    def _paths(self) -> Callable[..., str]:
-        return lru_cache(PATHS_MAX)(
-            lambda _root, endpoint, **values: Flask.url_for(self, endpoint, **values)
-        )
-
-    def url_for(self, endpoint: str, **values: Any) -> str:
-        """The path of a page, or with `_external` its address."""
-        if values.get("_external"):
-            return super().url_for(endpoint, **values)
-        return self._paths(request.script_root, endpoint, **values)
-
-
 class IdConverter(IntegerConverter):
     """An id in a URL: ASCII digits, and no more of them than the column holds."""
 
@@ -99,7 +80,7 @@ class IdConverter(IntegerConverter):
 
 def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     """The WSGI application; `settings` go over the environment, without its BLOG_ prefix."""
-    app = Blog(__name__, instance_path=instance_path, instance_relative_config=True)
+    app = Flask(__name__, instance_path=instance_path, instance_relative_config=True)
     config.load(app, settings)
     app.url_map.converters["id"] = IdConverter
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}

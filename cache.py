@@ -104,7 +104,7 @@ class Memory:
         try:
             self._ask()
             return self.number
-        except (OSError, sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
+        except Exception:  # whatever it is: pages are made anew, and say what is wrong
             self.state, self.until = None, -inf
             if not self.file:
                 self._close()
@@ -142,7 +142,7 @@ class Memory:
         if self.file:
             self.connection.execute("SELECT 1 FROM posts").fetchone()  # makes the WAL-index
             # To close it would end the locks that SQLite has on it in this process: fcntl(2).
-            self.descriptor = os.open(f"{self.file}-shm", os.O_RDONLY)
+            self.descriptor = os.open(f"{os.path.realpath(self.file)}-shm", os.O_RDONLY)
             self.index = mmap(self.descriptor, HEADER, access=ACCESS_READ)
         else:
             self.connection.autocommit = True  # or it would be idle in a transaction

@@ -578,6 +578,40 @@ def test_a_file_that_is_away_for_a_moment_is_no_error(nobody, owner, memory, tmp
     assert "ETag" in nobody.get("/").headers
 
 
+@on_sqlite
+def test_a_date_that_is_none_spoils_only_the_pages_that_show_it(nobody, owner, sql):
+    owner.write()
+    sql("UPDATE posts SET published_at = 'tomorrow'")
+    assert nobody.get("/privacy").status_code == 200
+
+
+def test_nobody_waits_for_an_answer_that_failed(nobody, memory, monkeypatch):
+    nobody.get("/")
+    waits = threading.Event()
+
+    def ask():
+        waits.wait(0.1)
+        raise ValueError
+
+    def answered():
+        with suppress(ValueError):
+            nobody.get("/privacy")
+        return time.monotonic()
+
+    monkeypatch.setattr(memory, "_ask", ask)
+    monkeypatch.setattr(memory, "index", None)
+    begin = time.monotonic()
+    assert max(at_once(answered)) - begin < cache.WAIT_MAX
+
+
+@on_sqlite
+def test_a_database_behind_a_link_is_kept_in_memory_too(app, make_app, tmp_path):
+    close(app)
+    (tmp_path / "link.db").symlink_to(tmp_path / "blog.db")
+    linked = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'link.db'}")
+    assert "ETag" in Person(linked).get("/").headers
+
+
 def test_a_check_that_hangs_holds_nobody_up_for_long(nobody, memory, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 0.1)
     begin = time.monotonic()
