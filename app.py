@@ -40,6 +40,7 @@ from database import db, locked
 from models import (
     COMMENT_EDIT_MINUTES,
     COUNT_MAX,
+    EPOCH,
     ID_MAX,
     NEVER,
     PAGE_SIZE,
@@ -65,7 +66,7 @@ ARCHIVE_MAX = 500  # titles on a page, about 100 kB
 FEEDS = {"xml": "application/atom+xml", "json": "application/feed+json"}
 NO_SIGN_UP = {
     "closed": "New accounts are not made here at present.",
-    "invite": "A new account needs an invitation that is new, too. Ask the owner for one.",
+    "invite": "A new account needs an invitation, which works once. Ask the owner for a new one.",
 }
 NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again on an error page
 
@@ -247,9 +248,10 @@ def show_markdown(id: int, slug: str) -> ResponseReturnValue:
 @blog.get("/archive")
 def show_archive() -> ResponseReturnValue:
     """Every title by year and month, in pages of ARCHIVE_MAX titles, or those of one year."""
-    year, zone = request.args.get("year", type=int), current_app.config["ZONE"]
+    year, zone = request.args.get("year", 0, type=int), current_app.config["ZONE"]
     posts, years = Post.titles(), range(0)
-    if year and 1970 <= year < NEVER.year:
+    year = year if year in range(EPOCH.year, NEVER.year) else 0
+    if year:
         begin, end = (datetime(number, 1, 1, tzinfo=zone) for number in (year, year + 1))
         posts = posts.where(Post.published_at >= begin, Post.published_at < end)
     page = asked_page(posts, size=ARCHIVE_MAX)
@@ -308,9 +310,10 @@ def edit_post(id: int) -> ResponseReturnValue:
 def write(post: Post, form: forms.PostForm) -> ResponseReturnValue:
     """The post's form: shown, previewed or saved; 409 if the post has changed meanwhile."""
     action = request.form.get("action", "publish")
-    if action == "picture":
+    if action == "picture" or request.files.get("picture"):
         add_picture(form)
-    elif form.validate_on_submit() and action != "preview":
+    is_text = action != "picture" and not form.errors
+    if is_text and form.validate_on_submit() and action != "preview":
         hold(post if post.id else None)
         if form.version.data in (None, "", post.version):
             return save(post, form, action)
@@ -336,10 +339,12 @@ def add_picture(form: forms.PostForm) -> None:
     picture = Picture.add(current_user.id, webp, size)
     db.session.commit()
     form.add_picture(url_for("blog.show_picture", name=picture.name))
+    flash("The picture is at the end of the text.")
 
 
 def save(post: Post, form: forms.PostForm, action: str) -> ResponseReturnValue:
     """Take over what was typed, and lead to the post; a second click, to the post of the first."""
+    done = "Your changes are saved." if post.is_published else "Your post is published."
     typed = {"title": form.title.data, "body": form.body.data}
     if not post.id:
         post = sent_before(Post, author_id=post.author_id, **typed) or post
@@ -352,8 +357,9 @@ def save(post: Post, form: forms.PostForm, action: str) -> ResponseReturnValue:
     post.published_at = form.published_at(post.published_at, action)
     db.session.add(post)
     db.session.commit()
-    published = "Your post is published." if post.is_published else "Your post is scheduled."
-    flash("Your draft is saved." if post.is_draft else published)
+    if not post.is_published:
+        done = "Your draft is saved." if post.is_draft else "Your post is scheduled."
+    flash(done)
     return redirect(post_url(post), 303)
 
 

@@ -238,7 +238,8 @@ class Pages:
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         """Answer the request, from memory if that may be."""
         is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        mark = environ[MARK] = self.memory.mark() if is_read else None
+        mark = self.memory.mark()  # for a form too: after a fork, it ends shared connections
+        environ[MARK] = mark = mark if is_read else None
         if (
             mark is None
             or self.cookie in environ.get("HTTP_COOKIE", "")

@@ -300,8 +300,9 @@ class Comment(Base):
 
     def is_editable_by(self, user: User | Visitor) -> bool:
         """Its author edits a comment while it is fresh."""
-        is_fresh = now() - self.created_at < timedelta(minutes=COMMENT_EDIT_MINUTES)
-        return user.id == self.author_id and is_fresh
+        # By the minutes of the clock, for each of which pages are kept.
+        age = now().timestamp() // 60 - self.created_at.timestamp() // 60
+        return user.id == self.author_id and age < COMMENT_EDIT_MINUTES
 
     def is_deletable_by(self, user: User | Visitor) -> bool:
         """Its author deletes a comment, and whoever may change the post."""

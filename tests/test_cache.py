@@ -347,15 +347,20 @@ def test_a_session_that_is_over_shows_nothing_more(app, ann, monkeypatch):
     assert "Log Out" not in ann.get(path).text
 
 
-def test_the_link_to_edit_a_comment_is_there_for_its_time(app, ann, monkeypatch):
+@pytest.mark.parametrize(("seconds", "status"), [(-1, 200), (0, 403)])
+def test_the_link_to_edit_a_comment_is_there_for_its_time(app, ann, monkeypatch, seconds, status):
     path = ann.write()
     ann.comment(path, "Hi")
+    written = now().replace(second=0, microsecond=0)
+    with app.app_context():
+        db.session.execute(sa.update(models.Comment).values(created_at=written))
+        db.session.commit()
     assert "Edit comment" in ann.get(path).text
-    minutes = models.COMMENT_EDIT_MINUTES + 1
-    later = now() + timedelta(minutes=minutes)
+    later = written + timedelta(minutes=models.COMMENT_EDIT_MINUTES, seconds=seconds)
     monkeypatch.setattr("models.now", lambda: later)
-    monkeypatch.setattr("cache.time", lambda: later.timestamp())
-    assert "Edit comment" not in ann.get(path).text
+    monkeypatch.setattr("cache.time", later.timestamp)
+    assert ("Edit comment" in ann.get(path).text) == (status == 200)
+    assert ann.get("/comments/1/edit").status_code == status
 
 
 def test_a_page_for_once_is_not_kept_for_its_reader_either(ann, rendered):
@@ -699,6 +704,38 @@ def test_a_forked_process_shares_no_connection_though_nobody_has_asked_yet(make_
     process.join(20)
     assert process.exitcode == 0
     assert Person(app).get("/").status_code == 200
+
+
+def in_a_child(act):
+    """What `act` gives in a forked process."""
+    processes = multiprocessing.get_context("fork")
+    here, there = processes.Pipe()
+    process = processes.Process(target=lambda: there.send(act()))
+    process.start()
+    assert here.poll(20)
+    answer = here.recv()
+    process.join(20)
+    return answer
+
+
+@on_postgresql
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_that_is_sent_a_form_first_has_connections_of_its_own(app, ann):
+    def backends():
+        used = set()
+
+        def note(connection, *_):
+            used.add(connection.info.backend_pid)
+
+        with app.app_context():
+            engine = db.engine
+        sa.event.listen(engine, "checkout", note)
+        ann.send("/account", display_name="Ann", about="")
+        sa.event.remove(engine, "checkout", note)
+        return used
+
+    ann.token()
+    assert not in_a_child(backends) & backends()
 
 
 def copied(engine, path):

@@ -92,6 +92,29 @@ def test_a_picture_needs_neither_title_nor_text_yet(ann):
     assert ">\n![](/pictures/" in answer.text.replace("\r", "")
 
 
+def test_a_picture_that_is_sent_with_the_whole_post_is_in_it(ann, nobody):
+    answer = add(ann, action="publish", publish_at="")
+    assert answer.status_code == 303
+    post = nobody.get(answer.location).text
+    assert "My text" in post
+    assert 'alt="A dog"' in post
+    assert "The picture is at the end of the text." in ann.get(answer.location).text
+
+
+def test_a_preview_shows_the_picture_that_is_sent_with_it(ann):
+    answer = add(ann, action="preview")
+    assert answer.status_code == 200
+    assert f'src="{address(answer)}"' in answer.text
+
+
+def test_nothing_is_published_without_the_picture_that_was_meant(ann, nobody):
+    answer = add(ann, b"no picture", action="publish")
+    assert answer.status_code == 422
+    assert "This is no picture" in answer.text
+    assert "My text" in answer.text
+    assert "My title" not in nobody.get("/").text
+
+
 def test_a_picture_is_added_while_a_post_is_edited(ann):
     post = ann.write()
     page = ann.get("/posts/1/edit").text

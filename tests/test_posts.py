@@ -226,3 +226,12 @@ def test_pages_take_few_queries(app, ann, posts, comments):
     assert count_queries(app, ann, "/posts/1/no-0") <= 5
     assert count_queries(app, ann, "/tags/kafka") <= 4
     assert count_queries(app, ann, "/search?q=no") <= 4
+
+
+def test_the_message_after_a_change_says_that_it_was_one(ann):
+    post = ann.write()
+    assert "Your post is published." in ann.get(post).text
+    ann.send("/posts/1/edit", title="Other", body="Text", action="publish")
+    assert "Your changes are saved." in ann.get("/").text
+    ann.send("/posts/1/edit", title="Other", body="Text", action="draft")
+    assert "Your draft is saved." in ann.get("/").text
