@@ -26,54 +26,50 @@ BACKUP_DAYS = 7  # of which the words may be lost
 ROOM = 16 * 1024 * 1024  # bytes that have to fit on the disk: the largest request
 ANSWER_MAX = 5  # seconds until the blog counts as unreachable
 HERE = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
-WRONG, RISKY = "Wrong", "Risky"
 
 
 @click.command()
 @with_appcontext
 def doctor() -> None:
     """Say what is wrong (exit status 1) or risky about the blog, and what to do."""
-    found = [*doors(), *proxies(), *storage()]
-    for kind, sentence in sorted(found, key=lambda finding: finding[0], reverse=True):
-        click.echo(f"{kind}: {sentence}")
-    if not found:
-        click.echo("All is well.")
-    click.get_current_context().exit(WRONG in dict(found))
+    found = sorted([*doors(), *proxies(), *storage()], key=lambda text: text.startswith("Risky"))
+    click.echo("\n".join(found) or "All is well.")
+    click.get_current_context().exit(any(text.startswith("Wrong") for text in found))
 
 
-def doors() -> Iterator[tuple[str, str]]:
-    """What lets others in: WRONG or RISKY, and a sentence with what to do."""
+def doors() -> Iterator[str]:
+    """What lets others in: sentences that begin with Wrong or Risky, and say what to do."""
     config, url = current_app.config, urlsplit(current_app.config["URL"] or "")
     is_public = url.hostname not in HERE or config["PROXIES"] > 0
     if current_app.debug and is_public:
-        yield WRONG, "Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
+        yield "Wrong: Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
     if url.scheme == "http" and url.hostname not in HERE:
-        yield WRONG, "BLOG_URL is http: others can read passwords. Let a proxy speak https."
+        yield "Wrong: BLOG_URL is http: others can read passwords. Let a proxy speak https."
     for name in ("secret_key", "config.toml"):
         path = Path(current_app.instance_path, name)
         if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
-            yield WRONG, f"Others on this machine can read {path}. Run chmod 600 on it."
+            yield f"Wrong: Others on this machine can read {path}. Run chmod 600 on it."
     if config["SIGNUP"] == "open" and config["MODERATION"] == "none":
         advice = "Set BLOG_MODERATION=first or BLOG_SIGNUP=invite."
-        yield RISKY, f"Anybody can sign up, and what they say is shown at once. {advice}"
+        yield f"Risky: Anybody can sign up, and what they say is shown at once. {advice}"
     if config["RATE_LIMITS"] == "off" and is_public:
-        yield RISKY, "Passwords can be tried without end. Unset BLOG_RATE_LIMITS."
+        yield "Risky: Passwords can be tried without end. Unset BLOG_RATE_LIMITS."
 
 
-def proxies() -> Iterator[tuple[str, str]]:
+def proxies() -> Iterator[str]:
     """Whether the proxies are declared, and their headers arrive at the blog that runs."""
     count, url = current_app.config["PROXIES"], urlsplit(current_app.config["URL"] or "")
     if url.scheme == "https" and count:
         yield from answer_of(url, count)
     elif url.scheme == "https":
         effect = "all visitors seem to come from the proxy, and by http"
-        yield RISKY, f"BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
+        yield f"Risky: BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
     elif count:
         advice = "Set BLOG_URL to the public address, with https."
-        yield RISKY, f"BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
+        yield f"Risky: BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
 
 
-def answer_of(url: SplitResult, count: int) -> Iterator[tuple[str, str]]:
+def answer_of(url: SplitResult, count: int) -> Iterator[str]:
     """What is wrong with the answer of the blog that runs behind so many proxies at that URL."""
     try:
         with closing(HTTPSConnection(url.netloc, timeout=ANSWER_MAX)) as connection:
@@ -81,13 +77,13 @@ def answer_of(url: SplitResult, count: int) -> Iterator[tuple[str, str]]:
             # The blog sends this header when it is told that the visitor came by https.
             if not connection.getresponse().getheader("Strict-Transport-Security"):
                 advice = "Let every proxy set X-Forwarded-Proto, or correct the number."
-                yield WRONG, f"BLOG_PROXIES is {count}, but so many were never seen. {advice}"
+                yield f"Wrong: BLOG_PROXIES is {count}, but so many were never seen. {advice}"
     except (OSError, HTTPException) as error:
         advice = "Start the blog, or look at its proxy and its name."
-        yield RISKY, f"{url.geturl()} cannot be asked from here ({error}). {advice}"
+        yield f"Risky: {url.geturl()} cannot be asked from here ({error}). {advice}"
 
 
-def storage() -> Iterator[tuple[str, str]]:
+def storage() -> Iterator[str]:
     """Whether words can be kept, and are kept twice."""
     folder = Path(current_app.instance_path)
     trace = folder / LAST_BACKUP
@@ -101,9 +97,9 @@ def storage() -> Iterator[tuple[str, str]]:
     except (OSError, sa.exc.DBAPIError) as error:
         reason = getattr(error, "orig", error)
         advice = "Free some space, or give the blog's user the right."
-        yield WRONG, f"The database or {folder} cannot be written ({reason}). {advice}"
+        yield f"Wrong: The database or {folder} cannot be written ({reason}). {advice}"
     if not trace.exists() or time.time() - trace.stat().st_mtime > BACKUP_DAYS * 86_400:
-        yield RISKY, f"No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."
+        yield f"Risky: No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."
     for copy in sorted(folder.glob("*.before-*")):
         advice = "Delete it once you know that you need not go back."
-        yield RISKY, f"{copy} is from before an upgrade, with all that was deleted since. {advice}"
+        yield f"Risky: {copy} is from before an upgrade, with all that was deleted since. {advice}"
