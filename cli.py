@@ -112,9 +112,11 @@ def backup(file: Path) -> None:
     path, instance = db.engine.url.database, Path(current_app.instance_path)
     trace = instance / LAST_BACKUP
     if db.engine.dialect.name == "postgresql":
+        source = db.engine.url.set(drivername="postgresql", password=None).render_as_string()
+        line = shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
         raise click.ClickException(
             "PostgreSQL has a program for that, which asks for the password or takes it from "
-            f"~/.pgpass:\n{dump_line(file)} && touch {shlex.quote(str(trace))}"
+            f"~/.pgpass:\n{line} && touch {shlex.quote(str(trace))}"
         )
     with made(file):
         copy_sqlite(db.engine, file)
@@ -125,12 +127,6 @@ def backup(file: Path) -> None:
         f"{path}-wal and {path}-shm, and put it in the place of {path}.\n"
         f"The secret key is not in it: keep a copy of {instance / 'secret_key'} too."
     )
-
-
-def dump_line(file: Path) -> str:
-    """The shell's line that copies the database on PostgreSQL to the file."""
-    source = db.engine.url.set(drivername="postgresql", password=None).render_as_string()
-    return shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
 
 
 @contextmanager
