@@ -150,6 +150,7 @@ class _Import:
         self.author = author or next((user.username for user in users if user.is_owner), "")
         self.readers = READERS | {UTCDateTime: self.time, sa.JSON: self.tags}
         self.post_ids: dict[str, int] = {}  # by the ids in the file
+        self.logins: dict[str, str] = {}  # by WordPress's ids
         self.here: dict[int, Any] = {}  # ids by the hash of what a row is known again by
         for model, columns in SAME.items():
             query = sa.select(sa.inspect(model).primary_key[0], *columns)
@@ -357,34 +358,36 @@ class _Import:
     def take_wordpress(self, path: Path) -> None:
         """Take the authors, posts and comments of a WordPress export, as it is read."""
         steps = range(0, path.stat().st_size, TEXT_MAX)
-        post_id = 0
         with path.open("rb") as file:
             chunks = (file.read(TEXT_MAX) for _ in self.track(steps, "MiB", len(steps)))
-            for kind, place, fields in wordpress.blocks(chunks):
+            for place, fields, comments in wordpress.blocks(chunks):
+                post_id = 0
                 with self.record(place):
-                    if kind == "author":
-                        self.person(fields["author_login"], fields["author_display_name"])
-                    elif kind == "comment":
-                        self.wordpress_comment(fields, post_id)
-                    else:
-                        post_id = 0
-                        post_id = self.wordpress_post(fields, place)
+                    post_id = self.wordpress_block(place, fields)
+                for number, comment in enumerate(comments, start=1):
+                    with self.record(f"{place}, comment {number}"):
+                        self.wordpress_comment(comment, post_id)
 
-    def wordpress_post(self, fields: wordpress.Fields, place: str) -> Any:
-        """Take an item that is a post; its id here."""
-        if fields["post_type"] == "attachment":
+    def wordpress_block(self, place: str, fields: wordpress.Fields) -> Any:
+        """Take an author or an item; its id here, if it is a post."""
+        if fields["author_login"]:
+            author = self.person(fields["author_login"], fields["author_display_name"])
+            self.logins[fields["author_id"]] = author
+        elif fields["post_type"] == "attachment":
             address = fields["attachment_url"]
             self.summary.not_fetched.append(f"{place}: {address} was not fetched.")
-            return 0
-        post = wordpress.post(fields)
-        return self.add(Post, post | {"author": self.person(fields["creator"] or self.author)})
+        else:
+            post = wordpress.post(fields)
+            return self.add(Post, post | {"author": self.person(fields["creator"] or self.author)})
+        return None
 
-    def wordpress_comment(self, fields: wordpress.Fields, post_id: int) -> None:
+    def wordpress_comment(self, fields: wordpress.Fields, post_id: Any) -> None:
         """Take a comment on a post that was taken."""
         if not post_id:
             raise wordpress.UnfitError("comments (without a post)")
-        comment, login = wordpress.comment(fields), fields["login"]
-        author = self.person(login or comment["author"], is_author=bool(login))
+        comment = wordpress.comment(fields)
+        author = self.logins.get(fields["comment_user_id"] or "0")  # 0 is nobody's
+        author = author or self.person(comment["author"], is_author=False)
         self.add(Comment, comment | {"post_id": post_id, "author": author})
 
 

@@ -8,14 +8,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
 from markdownify import markdownify
 
 from forms import POST_MAX
 from models import NEVER
 
-BLOCKS = {"author", "item", "comment"}
 STATES = {"publish", "future", "draft", "pending", "private"}  # of the posts that come in
 HTML_MAX = 4 * POST_MAX  # characters of which Markdown is made
 BEFORE_BLOCK = r"\s{0,9}</?(?:blockquote|div|h\d|li|ol|p|pre|t[dhr]|table|tbody|thead|ul)\b"
@@ -28,25 +27,56 @@ class UnfitError(Exception):
     """Something has no place in this blog; the text says what."""
 
 
-def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[str, str, Fields]]:
-    """The kind, the place and the fields of each author, item and comment.
+def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[str, Fields, list[Fields]]]:
+    """The place and the fields of each author and item, and the fields of its comments.
 
-    ValueError, with a sentence, or ElementTree.ParseError if this is no WordPress export.
+    ValueError, with a sentence, or ParseError if this is no WordPress export.
     """
-    numbers: Counter[str] = Counter()
-    item, logins = "", {"": ""}  # of the authors, by number
-    for kind, fields in _parsed(chunks):
-        logins[fields["author_id"]] = fields["author_login"]
-        fields["login"] = logins.get(fields["comment_user_id"], "")
-        if kind == "channel" and not fields["wxr_version"]:
-            raise ValueError("This is neither a zip nor a WordPress export.")
-        numbers[kind] += 1
-        place = f"{kind} {numbers[kind]}"
-        if kind == "item":
-            item = place = f"{place} (“{fields['title'][:40]}”)"
-            numbers["comment"] = 0
-        if kind != "channel":
-            yield kind, f"{item}, {place}" if kind == "comment" else place, fields
+    builder, numbers = _Builder(), Counter[str]()
+    parser = XMLParser(target=builder)
+    for chunk in chunks:
+        parser.feed(chunk)
+        for element in builder.blocks:
+            kind, fields = _name(element), _fields(element)
+            numbers[kind] += 1
+            name = fields["title"] or fields["author_login"]
+            comments = [_fields(comment) for comment in element.iterfind("{*}comment")]
+            yield f"{kind} {numbers[kind]} (“{name[:40]}”)", fields, comments
+            element.clear()
+        builder.blocks.clear()
+    if parser.close().find("channel/{*}wxr_version") is None:
+        raise ValueError("This is neither a zip nor a WordPress export.")
+
+
+class _Builder(TreeBuilder):
+    """Collects the blocks, and refuses what defines entities, which grow without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: list[Element] = []
+
+    def doctype(self, *_names: str | None) -> None:
+        """Say so."""
+        raise ValueError("It has a DOCTYPE, which no WordPress export has.")
+
+    def end(self, tag: str) -> Element:
+        """Keep what is a whole block now."""
+        element = super().end(tag)
+        if _name(element) in ("author", "item"):
+            self.blocks.append(element)
+        return element
+
+
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _fields(element: Element) -> Fields:
+    """The texts in an element by their names, and its tags, one a line."""
+    tags = [part.text or "" for part in element if part.get("domain") in ("category", "post_tag")]
+    # Of the same name are the text of a post and, after it, its excerpt.
+    texts = {_name(part): part.text or "" for part in reversed(element)}
+    return Fields(str, texts, tags="\n".join(map(html.unescape, tags)))
 
 
 def post(fields: Fields) -> dict[str, Any]:
@@ -78,37 +108,6 @@ def comment(fields: Fields) -> dict[str, Any]:
         "created_at": _date(fields, "comment_date"),
         "state": states[approved],
     }
-
-
-class _Refusal:
-    """What a parser reports to that is to refuse what defines entities, which grow without end."""
-
-    def doctype(self, *_names: str | None) -> None:
-        """Say so."""
-        raise ValueError("It has a DOCTYPE, which no WordPress export has.")
-
-
-def _parsed(chunks: Iterable[bytes]) -> Iterator[tuple[str, Fields]]:
-    """The blocks, each once the next has begun; first the channel's own fields."""
-    checker = ElementTree.XMLParser(target=_Refusal())
-    parser: Any = ElementTree.XMLPullParser(["start", "end"])
-    kind, fields = "channel", Fields(str)
-    for chunk in chunks:
-        checker.feed(chunk)
-        parser.feed(chunk)
-        for event, element in parser.read_events():
-            name = element.tag.rpartition("}")[2]
-            if event == "start" and name in BLOCKS:
-                yield kind, fields
-                kind, fields = name, Fields(str)
-            elif event == "end":
-                text = element.text or ""
-                if element.get("domain") in ("category", "post_tag"):
-                    fields["tags"] += f"{html.unescape(text)}\n"
-                fields.setdefault(name, text)  # the text of a post comes before its excerpt
-                element.clear()
-    parser.close()
-    yield kind, fields
 
 
 def _date(fields: Fields, name: str) -> str:
