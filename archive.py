@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
-from xml.etree import ElementTree
+from typing import Any, BinaryIO
+from xml.etree.ElementTree import ParseError
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, is_zipfile
 
 import sqlalchemy as sa
@@ -52,8 +52,8 @@ FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)
 # A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
 FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
 UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
-# What a damaged zip makes its reader raise.
-DAMAGED = (BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
+# What a damaged file makes its reader raise.
+DAMAGED = (ParseError, BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 Record = dict[str, Any]
 # How values of JSON, YAML, TOML or XML become a column's; ValueError for what does not.
 READERS: dict[type, Callable[[Any], Any]] = {
@@ -69,28 +69,6 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 def untracked(things: Iterable[Any], _label: str, _length: int) -> Iterable[Any]:
     """The same things, without showing it."""
     return things
-
-
-class Summary(NamedTuple):
-    """What an import did: numbers by noun, and sentences that begin with a place in the file."""
-
-    added: Counter[str]
-    known: Counter[str]  # was here already
-    left_out: Counter[str]  # has no place in this blog
-    skipped: list[str]  # bad records
-    not_fetched: list[str]  # attachments
-
-    def sentences(self) -> list[str]:
-        """All of it for people, the numbers last."""
-        numbers = {"Added": self.added, "Here already": self.known, "Left out": self.left_out}
-        numbers["Not fetched"] = Counter(attachments=len(self.not_fetched))
-        numbers["Skipped"] = Counter({"bad records": len(self.skipped)})
-        texts = [
-            f"{claim}: {', '.join(f'{count:,} {noun}' for noun, count in (+counts).items())}."
-            for claim, counts in numbers.items()
-            if +counts
-        ]
-        return [*self.not_fetched, *self.skipped, *(texts or ["There is nothing in it."])]
 
 
 def export(file: BinaryIO, user: User | None = None, track: Track = untracked) -> None:
@@ -118,32 +96,35 @@ def export(file: BinaryIO, user: User | None = None, track: Track = untracked) -
         write("accounts.jsonl", map(_line, _rows(User, user, track)))
 
 
-def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -> Summary:
+def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -> "Import":
     """Add what the blog lacks of a zip of ours, a WordPress export or a folder of Markdown.
 
     Times without a zone are in `zone`. Who wrote a post that names no author is `author`, else the
     owner. In an empty blog ids stay as they were, and the first account is the owner's. ValueError,
     with a sentence, when the file or the database refuses the whole: then roll back.
     """
-    work = _Import(zone, author, track)
+    work = Import(zone, author, track)
     take_file = work.take_zip if is_zipfile(path) else work.take_wordpress
     try:
         (work.take_folder if path.is_dir() else take_file)(path)
         work.finish()
-    except (ElementTree.ParseError, *DAMAGED) as error:
+    except DAMAGED as error:
         raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
     except (sa.exc.IntegrityError, sa.exc.DataError) as error:
         raise ValueError(f"The database refuses it: {str(error.orig).splitlines()[0]}.") from error
-    return work.summary
+    return work
 
 
-class _Import:
-    """One import: what it knows of the blog, and how each kind of thing comes in."""
+class Import:
+    """One import: what it knows of the blog, how each kind of thing comes in, and what it did."""
 
     def __init__(self, zone: tzinfo, author: str, track: Track) -> None:
         wait_in_line(db.session.connection())
         self.zone, self.track = zone, track
-        self.summary = Summary(Counter(), Counter(), Counter(), [], [])
+        # What it did: numbers by noun, and sentences that begin with a place in the file.
+        self.added, self.known, self.left_out = Counter[str](), Counter[str](), Counter[str]()
+        self.skipped: list[str] = []  # bad records
+        self.not_fetched: list[str] = []  # attachments
         users = db.session.scalars(sa.select(User).order_by(User.id)).all()
         self.accounts = {user.username.lower(): user for user in users}
         self.is_empty = not users
@@ -157,17 +138,29 @@ class _Import:
             found = db.session.execute(query.execution_options(yield_per=CHUNK))
             self.here |= {hash((model, *key)): id for id, *key in found}
 
+    def sentences(self) -> list[str]:
+        """What it did, for people, the numbers last."""
+        numbers = {"Added": self.added, "Here already": self.known, "Left out": self.left_out}
+        numbers["Not fetched"] = Counter(attachments=len(self.not_fetched))
+        numbers["Skipped"] = Counter({"bad records": len(self.skipped)})
+        texts = [
+            f"{claim}: {', '.join(f'{count:,} {noun}' for noun, count in (+counts).items())}."
+            for claim, counts in numbers.items()
+            if +counts
+        ]
+        return [*self.not_fetched, *self.skipped, *(texts or ["There is nothing in it."])]
+
     @contextmanager
     def record(self, place: str) -> Iterator[None]:
         """Report what is bad or unfit in the record at that place, and go on with the next."""
         try:
             yield
         except wordpress.UnfitError as error:
-            self.summary.left_out[str(error)] += 1
+            self.left_out[str(error)] += 1
         except RecursionError:
-            self.summary.skipped.append(f"{place}: it is nested too deeply.")
+            self.skipped.append(f"{place}: it is nested too deeply.")
         except (ValueError, yaml.YAMLError) as error:
-            self.summary.skipped.append(f"{place}: {' '.join(str(error).split())}.")
+            self.skipped.append(f"{place}: {' '.join(str(error).split())}.")
 
     # One row
 
@@ -185,14 +178,14 @@ class _Import:
         values = self.values(model, row)
         key = hash((model, *(values[column.key] for column in SAME[model])))
         if key in self.here:
-            self.summary.known[ZIPPED[model]] += 1
+            self.known[ZIPPED[model]] += 1
         else:
             self.here[key] = self.save(model(**values))
         return self.here[key]
 
     def save(self, row: Base) -> Any:
         """Write a row, a comment with the next hundred; its id, if it has one yet."""
-        self.summary.added[ZIPPED[type(row)]] += 1
+        self.added[ZIPPED[type(row)]] += 1
         db.session.add(row)
         if not isinstance(row, Comment) or len(db.session.new) >= CHUNK:
             db.session.flush()
@@ -219,19 +212,18 @@ class _Import:
 
     def value(self, column: sa.Column[Any], given: Any) -> Any:
         """What JSON, YAML, TOML or XML gives for a column, as the column has it."""
-        kind, length = type(column.type), getattr(column.type, "length", None)
+        name, kind, length = column.name, type(column.type), getattr(column.type, "length", None)
         try:
             if isinstance(given, list | dict) and kind is not sa.JSON:
                 raise ValueError(given)
             value = self.readers[kind](given)
         except ValueError as error:
-            raise ValueError(f"its {column.name} cannot be read: {str(given)[:40]}") from error
+            raise ValueError(f"its {name} cannot be read: {str(given)[:40]}") from error
         if length:
             value = " ".join(value.split())
         most = length or LENGTHS.get(column.table.name, TEXT_MAX)
         if isinstance(value, str) and len(value) > most:
-            count = f"{len(value):,} characters; it can have {most:,}"
-            raise ValueError(f"its {column.name} has {count}")
+            raise ValueError(f"its {name} has {len(value):,} characters; it can have {most:,}")
         return value
 
     def time(self, given: Any) -> datetime:
@@ -248,7 +240,7 @@ class _Import:
         lines = (re.sub(r"[/\\,]", " ", unicodedata.normalize("NFC", text)) for text in texts)
         tags = dict.fromkeys(" ".join(forms.tidy(line).split()).lstrip("# ") for line in lines)
         fit = [tag for tag in tags if forms.is_word(tag) and len(tag) <= models.TAG_MAX]
-        self.summary.left_out["tags"] += len(tags) - len(fit[: forms.TAGS_MAX])
+        self.left_out["tags"] += len(tags) - len(fit[: forms.TAGS_MAX])
         return fit[: forms.TAGS_MAX]
 
     # People
@@ -260,7 +252,7 @@ class _Import:
         if not USERNAME.fullmatch(name):
             raise ValueError(f"“{name}” is no username")
         if name.lower() in self.accounts:
-            self.summary.known["accounts"] += 1
+            self.known["accounts"] += 1
             return
         if not self.is_empty and values["role"] == "owner":
             values["role"] = "author"
@@ -375,7 +367,7 @@ class _Import:
             self.logins[fields["author_id"]] = author
         elif fields["post_type"] == "attachment":
             address = fields["attachment_url"]
-            self.summary.not_fetched.append(f"{place}: {address} was not fetched.")
+            self.not_fetched.append(f"{place}: {address} was not fetched.")
         else:
             post = wordpress.post(fields)
             return self.add(Post, post | {"author": self.person(fields["creator"] or self.author)})
@@ -432,12 +424,11 @@ def _post(path: PurePath, text: bytes) -> Record:
     title = path.parent.name if slug == "index" else slug
     date = front.get("date") or day
     row = {"title": title.replace("-", " "), "created_at": date or EPOCH}
-    row |= {"updated_at": front.get("lastmod")} | front
+    row |= {"updated_at": front.get("lastmod")} | front | {"body": body}
     signs = {(name, str(value).lower()) for name, value in front.items()}
     is_draft = not date or "_drafts" in path.parts or signs & UNPUBLISHED
     row["published_at"] = NEVER if is_draft else date
     row["tags"] = [*_words(front.get("tags")), *_words(front.get("categories"))]
-    row["body"] = body
     return row
 
 
