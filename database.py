@@ -3,7 +3,8 @@
 import os
 import sqlite3
 import tempfile
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
 UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrades SQLite
 CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
+COUNTING = 1  # the line in which those wait who count; sign-ups have another
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
@@ -117,8 +119,8 @@ def _begin_on_sqlite(connection: sa.Connection) -> None:
 
     Any other reads what is committed, as on PostgreSQL, until `_write_on_sqlite`.
     """
-    is_safe = has_request_context() and request.method in SAFE_METHODS
-    safe = is_safe and not connection.get_execution_options().get("counts")
+    counts = connection.get_execution_options().get("counts")
+    safe = not counts and has_request_context() and request.method in SAFE_METHODS
     driver: Any = connection.connection.driver_connection
     driver.execute(f"PRAGMA query_only = {safe:d}")
     if safe:
@@ -162,14 +164,16 @@ def locked(query: sa.Select[Row], **how: Any) -> sa.Select[Row]:
     return query.with_for_update(**how).execution_options(locks=True, populate_existing=True)
 
 
-def counting() -> AbstractContextManager[sa.Connection]:
-    """A transaction of its own, which may count what a safe request asks for.
+@contextmanager
+def counting() -> Iterator[None]:
+    """A transaction of its own, one at a time, which may count what a safe request asks for.
 
-    The session's ends first, without its changes: on SQLite there is one writer.
+    What the session has changed before is lost.
     """
     db.session.rollback()
-    engine = db.engine.execution_options(counts=True)
-    return engine.begin()
+    with db.session.begin():
+        wait_in_line(db.session.connection(execution_options={"counts": True}), COUNTING)
+        yield
 
 
 def wait_in_line(connection: sa.Connection, line: int = 0) -> None:

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
 from ipaddress import ip_address, ip_network
 from threading import BoundedSemaphore
 from typing import Any, NoReturn
@@ -21,7 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from cache import remembered
-from database import SAFE_METHODS, counting, db, locked, now, wait_in_line
+from database import SAFE_METHODS, counting, db, locked, now
 from models import REFUSAL_DAYS, Attempt, Comment, Post, Refusal, Session, User, Visitor
 from rendering import CONTROLS
 
@@ -33,7 +32,6 @@ UPLOADS = {"blog.new_post", "blog.edit_post"}  # whose forms may carry a picture
 UPLOAD_MAX = 16 * 1024 * 1024  # bytes of these; a picture that is too large is refused in the form
 SESSION_TIME = timedelta(hours=24)  # of a session that ends with its browser
 PORT = r"^\[(.+)\](?::\d+)?$|^([\d.]+):\d+$"  # and an address, in one of two groups
-COUNTING = 1  # the line in which those wait who count; sign-ups have another
 REFUSED_TEXT_MAX = 300  # characters; enough to see what it was
 REFUSALS_MAX = 1000  # that are kept; a flood must not fill the disk
 INVITATION_DAYS, RESET_HOURS = 7, 1  # until a link ends
@@ -93,7 +91,7 @@ def refuse_oddities() -> None:
     if request.method == "POST":
         if request.endpoint in UPLOADS and request.mimetype == "multipart/form-data":
             request.max_content_length = UPLOAD_MAX
-        if sum(1 for _ in request.form.items(multi=True)) > FIELDS_MAX:
+        if len(list(request.form.items(multi=True))) > FIELDS_MAX:
             abort(413)
         if request.content_length is None:
             request.stream.read(1)  # a chunked body is cut at its limit; only reading on tells
@@ -122,11 +120,11 @@ def slot(places: BoundedSemaphore) -> Iterator[None]:
     Changes that were not committed are lost. 503 when the queue is full or takes too long.
     """
     db.session.rollback()
-    with ExitStack() as held:
+    with ExitStack() as taken:
         for line, wait in ((queue, 0), (places, WAIT_MAX)):
             if not line.acquire(timeout=wait):
                 raise ServiceUnavailable(retry_after=WAIT_MAX)
-            held.callback(line.release)
+            taken.callback(line.release)
         yield
 
 
@@ -147,14 +145,14 @@ def is_password_of(user: User | None, password: str) -> bool:
 
 def is_still(password_hash: str, user: User) -> bool:
     """Whether it is the user's, who changes no password until the commit. Reads the user anew."""
-    found = db.session.scalar(locked(sa.select(User).where(User.id == user.id)))
-    return found is not None and found.password_hash == password_hash
+    same = sa.select(User).where(User.id == user.id, User.password_hash == password_hash)
+    return db.session.scalar(locked(same)) is not None
 
 
 @login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
-    user, ends_at = remembered(("session", session_id), partial(find_user, session_id))
+    user, ends_at = remembered(("session", session_id), lambda: find_user(session_id))
     return user if user and ends_at > now() else None
 
 
@@ -188,15 +186,14 @@ def log_out() -> None:
 
 def sign(purpose: str, time: timedelta, **claims: str | int) -> str:
     """A text for a link that holds the claims until the time is over."""
-    ends_at = (now() + time).timestamp()
-    key = current_app.secret_key
-    return str(URLSafeSerializer(str(key), purpose).dumps(claims | {"ends_at": ends_at}))
+    signer = URLSafeSerializer(current_app.config["SECRET_KEY"], purpose)
+    return str(signer.dumps(claims | {"ends_at": (now() + time).timestamp()}))
 
 
 def claims_of(purpose: str, token: str) -> dict[str, Any]:
     """What was signed for that purpose; nothing if the token is forged or over."""
     with suppress(BadData):
-        claims = URLSafeSerializer(str(current_app.secret_key), purpose).loads(token)
+        claims = URLSafeSerializer(current_app.config["SECRET_KEY"], purpose).loads(token)
         if claims["ends_at"] > now().timestamp():
             return dict(claims)
     return {}
@@ -221,10 +218,10 @@ def reset_token(user: User) -> str:
 
 def user_of_reset(token: str) -> User | None:
     """The user whom the token lets set a new password, who has not yet; or None."""
-    id = claims_of("reset", token).get("user", 0)
-    user: User | None = db.session.scalar(locked(sa.select(User).where(User.id == id)))
-    is_unused = user and claims_of("reset", token)["mark"] == _mark(user.password_hash)
-    return user if is_unused else None
+    claims = claims_of("reset", token)
+    query = sa.select(User).where(User.id == claims.get("user", 0))
+    user: User | None = db.session.scalar(locked(query))
+    return user if user and claims["mark"] == _mark(user.password_hash) else None
 
 
 def _mark(text: str) -> str:
@@ -248,40 +245,33 @@ def spend(tries: dict[str, str]) -> None:
     429 past a limit. Changes of the session that were not committed are lost.
     """
     counted = {limit: who for limit, who in tries.items() if who}
-    if current_app.config["RATE_LIMITS"] == "off" or not counted:
-        return
-    with counting() as connection:
-        wait_in_line(connection, COUNTING)
-        for limit, who in counted.items():
-            _count(connection, limit, who)
+    if counted and current_app.config["RATE_LIMITS"] == "on":
+        with counting():
+            for limit, who in counted.items():
+                _count(limit, who)
 
 
 def give_back(tries: dict[str, str]) -> None:
     """Take back what `spend` counted: this try was none that is limited."""
     keys = [_key(limit, who) for limit, who in tries.items()]
-    update = sa.update(Attempt).where(Attempt.key.in_(keys), Attempt.count > 0)
-    with counting() as connection:
-        wait_in_line(connection, COUNTING)
-        connection.execute(update.values(count=Attempt.count - 1))
+    counted = sa.update(Attempt).where(Attempt.key.in_(keys), Attempt.count > 0)
+    with counting():
+        db.session.execute(counted.values(count=Attempt.count - 1))
 
 
 def _key(limit: str, who: str) -> str:
     return f"{limit} {_mark(who)}"  # whoever reads the table learns no names or addresses
 
 
-def _count(connection: sa.Connection, limit: str, who: str) -> None:
+def _count(limit: str, who: str) -> None:
     most, minutes = LIMITS[limit]
-    connection.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
-    own = Attempt.key == _key(limit, who)
-    found = connection.execute(sa.select(Attempt.count, Attempt.ends_at).where(own)).first()
-    count, ends_at = found or (0, now() + timedelta(minutes=minutes))
-    if not found:
-        values = {"key": _key(limit, who), "count": 1, "ends_at": ends_at}
-        connection.execute(sa.insert(Attempt).values(values))
-    elif count >= most:  # what is refused writes nothing: it costs little
-        _too_many(ends_at - now())
-    else:
-        connection.execute(sa.update(Attempt).where(own).values(count=count + 1))
+    key, ends_at = _key(limit, who), now() + timedelta(minutes=minutes)
+    db.session.execute(sa.delete(Attempt).where(Attempt.ends_at <= now()))
+    attempt = db.session.get(Attempt, key) or Attempt(key=key, count=0, ends_at=ends_at)
+    if attempt.count >= most:  # what is refused writes nothing: it costs little
+        _too_many(attempt.ends_at - now())
+    attempt.count += 1
+    db.session.add(attempt)
 
 
 def _too_many(time: timedelta) -> NoReturn:
@@ -304,13 +294,11 @@ def check_texts(kind: type[Post] | type[Comment]) -> None:
 def note_refusal(reason: str, text: str) -> None:
     """Write down for the owner what was not taken, and why; the oldest are forgotten."""
     username = getattr(current_user, "username", "")
-    with suppress(TooManyRequests), counting() as connection:
-        wait_in_line(connection, COUNTING)
+    with suppress(TooManyRequests), counting():
         if who := address():
-            _count(connection, "refusal by address", who)
+            _count("refusal by address", who)
         last = sa.select(sa.func.max(Refusal.id)).scalar_subquery()
         is_old = Refusal.created_at < now() - timedelta(days=REFUSAL_DAYS)
-        connection.execute(sa.delete(Refusal).where(is_old | (Refusal.id <= last - REFUSALS_MAX)))
-        values = {"reason": reason, "username": username, "text": CONTROLS.sub("", text)}
-        values["text"] = values["text"][:REFUSED_TEXT_MAX]
-        connection.execute(sa.insert(Refusal).values(values))
+        db.session.execute(sa.delete(Refusal).where(is_old | (Refusal.id <= last - REFUSALS_MAX)))
+        text = CONTROLS.sub("", text)[:REFUSED_TEXT_MAX]
+        db.session.add(Refusal(reason=reason, username=username, text=text))
