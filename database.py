@@ -29,6 +29,12 @@ COUNTING = 1  # the line in which those wait who count; sign-ups have another
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
+NAMES = {  # of constraints, by which migrations call them
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
 Row = TypeVar("Row")
 
 
@@ -50,18 +56,10 @@ class UTCDateTime(sa.TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """The base of every model; its constraints have names, by which migrations call them."""
+    """The base of every model."""
 
     registry = registry(
-        type_annotation_map={datetime: UTCDateTime},
-        metadata=sa.MetaData(
-            naming_convention={
-                "pk": "pk_%(table_name)s",
-                "fk": "fk_%(table_name)s_%(column_0_name)s",
-                "ix": "ix_%(table_name)s_%(column_0_name)s",
-                "ck": "ck_%(table_name)s_%(constraint_name)s",
-            }
-        ),
+        type_annotation_map={datetime: UTCDateTime}, metadata=sa.MetaData(naming_convention=NAMES)
     )
 
 
@@ -90,10 +88,8 @@ def init_app(app: Flask) -> None:
 def connect(app: Flask) -> None:
     """Connect the app to its database as it is."""
     if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
-        server = {
-            "connect_args": {"connect_timeout": CONNECT_MAX},
-            "pool_pre_ping": True,  # a restarted server costs no request
-        }
+        # Asked before each use, a server that was restarted costs no request.
+        server = {"connect_args": {"connect_timeout": CONNECT_MAX}, "pool_pre_ping": True}
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = server | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
     db.init_app(app)
     before_render_template.connect(_end_writing, app)
@@ -210,12 +206,8 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
             os.fsync(file.fileno())
         path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
         draft.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Let the names in the folder survive a power cut."""
+    # The name has to survive a power cut, too.
     with suppress(PermissionError):  # Windows opens no folders
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path.parent, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
