@@ -4,13 +4,11 @@ An environment variable `BLOG_<NAME>` goes over the same name in `instance/confi
 over the default here. Any setting of Flask and its extensions can be given in the same ways.
 """
 
-import hashlib
 import os
 import re
 import secrets
 import tempfile
 import tomllib
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +35,7 @@ MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 6
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
 PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
 WTF_CSRF_TIME_LIMIT = None  # a post may take hours to write; the token ends with the session
-PASSWORD_HASH = "scrypt:32768:8:1" if hasattr(hashlib, "scrypt") else "pbkdf2:sha256:1000000"
+PASSWORD_HASH = "scrypt:32768:8:1"  # 0.15 s and 32 MiB
 SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host use "session"
 SESSION_COOKIE_SAMESITE = "Lax"
 REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-Login's cookie does
@@ -71,14 +69,13 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
     config["SECRET_KEY"] = str(config["SECRET_KEY"] or _kept_key(Path(app.instance_path)))
 
 
-def _check(config: Mapping[str, Any]) -> None:
+def _check(config: dict[str, Any]) -> None:
     """ValueError, with a sentence for the operator, where a value is wrong."""
     if config["TIMEZONE"] not in available_timezones():
         raise ValueError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
-    if type(config["PROXIES"]) is not int or config["PROXIES"] < 0:
-        raise ValueError("BLOG_PROXIES is the number of reverse proxies, for instance 1.")
-    if type(config["CACHE_MAX"]) is not int or config["CACHE_MAX"] < 0:
-        raise ValueError("BLOG_CACHE_MAX is a number of bytes, for instance 67108864.")
+    for name, example in (("PROXIES", "1 proxy"), ("CACHE_MAX", "67108864 bytes")):
+        if type(config[name]) is not int or config[name] < 0:
+            raise ValueError(f"BLOG_{name} is a number, for instance of {example}.")
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():
             raise ValueError(f"BLOG_{name} is one of these words: {choices}.")
@@ -89,11 +86,10 @@ def _check(config: Mapping[str, Any]) -> None:
 def _kept_key(folder: Path) -> str:
     """The key in the folder, made on first use; processes that start at once agree on one."""
     if not (path := folder / "secret_key").exists():
-        descriptor, draft = tempfile.mkstemp(dir=folder)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
         # A link appears whole or not at all, and never over another process's key.
-        with suppress(FileExistsError):
-            os.link(draft, path)
-        Path(draft).unlink()
+        with tempfile.TemporaryDirectory(dir=folder) as drafts, suppress(FileExistsError):
+            draft = Path(drafts, path.name)
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            path.hardlink_to(draft)
     return path.read_text()
