@@ -98,10 +98,13 @@ def plain(text: str) -> str:
 
 def excerpt(text: str) -> str:
     """The beginning of the rendered text, as plain text, cut between words."""
-    words = plain(text)
-    if len(words) <= EXCERPT_MAX:
-        return words
-    cut = words[: EXCERPT_MAX + 1].rpartition(" ")[0] or words[:EXCERPT_MAX]
+    return _cut(plain(text), EXCERPT_MAX)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    cut = text[: most + 1].rpartition(" ")[0] or text[:most]
     return f"{cut.rstrip(',.;:')} …"
 
 
@@ -115,12 +118,8 @@ def snippet(text: str, pattern: str) -> tuple[str, str, str]:
     if not match:
         return excerpt(text), "", ""
     begin, end = match.span()
-    before, after = words[:begin], words[end:]
-    if len(before) > SNIPPET_MAX:
-        before = f"… {before[-SNIPPET_MAX:].partition(' ')[2]}"
-    if len(after) > SNIPPET_MAX:
-        after = f"{after[:SNIPPET_MAX].rpartition(' ')[0]} …"
-    return before, words[begin:end], after
+    before = _cut(words[:begin][::-1], SNIPPET_MAX)[::-1]  # reversed, for its end is what is near
+    return before, words[begin:end], _cut(words[end:], SNIPPET_MAX)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -153,10 +152,10 @@ def slug(title: str) -> str:
     return unicodedata.normalize("NFC", "-".join(words))[:SLUG_MAX].strip("-")
 
 
-@lru_cache(maxsize=2)
+@cache
 def _parser(small: bool) -> MarkdownIt:
-    options = {"html": False, "linkify": True, "maxNesting": NESTING_MAX, "highlight": _coloured}
-    parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough", "linkify"])
+    options = {"html": False, "maxNesting": NESTING_MAX, "highlight": _coloured, "breaks": small}
+    parser = MarkdownIt("gfm-like", options)
     # The other half of linkify, in the core, finds the same links without going back and forth.
     parser.inline.ruler.disable("linkify")
     # "app.py" is a file here, not a site in Paraguay.
@@ -164,7 +163,6 @@ def _parser(small: bool) -> MarkdownIt:
     parser.use(tasklists_plugin)
     parser.core.ruler.after("block", "references", _bound_references)
     if small:
-        parser.options["breaks"] = True
         return parser.disable(["image", "heading", "lheading", "table"])
     parser.core.ruler.push("headings", _rank_headings)
     return parser.use(footnote_plugin)
