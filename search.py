@@ -34,37 +34,28 @@ class Phrase(NamedTuple):
 
 def phrases(text: str) -> list[Phrase]:
     """What a query asks for: `"words in quotes"` together, others alone, the last one open."""
-    parts = unicodedata.normalize("NFC", text).split('"')
-    groups = [[part] if i % 2 else part.split() for i, part in enumerate(parts)]
-    found = [words for group in groups for part in group if (words := WORD.findall(part))]
-    found = [words[:WORDS_MAX] for words in found[:WORDS_MAX]]
+    parts = re.findall(r'"[^"]*"?|[^"\s]+', unicodedata.normalize("NFC", text))
+    found = [words[:WORDS_MAX] for part in parts if (words := WORD.findall(part))][:WORDS_MAX]
     is_open = not text.rstrip().endswith('"')
     return [Phrase(words, is_open and i == len(found)) for i, words in enumerate(found, start=1)]
 
 
 def pattern(asked: list[Phrase]) -> str:
     """A regular expression that finds the phrases in folded text."""
-    ends = {True: r"\w*", False: r"(?!\w)"}
-    return "|".join(
-        r"(?<!\w)" + r"\W+".join(map(_escaped, phrase.words)) + ends[phrase.is_open]
-        for phrase in asked
-    )
+    found = []
+    for words, is_open in asked:
+        phrase = r"\W+".join(re.escape(rendering.fold(word)) for word in words)
+        found.append(phrase + (r"\w*" if is_open else r"(?!\w)"))
+    return rf"(?<!\w)(?:{'|'.join(found)})"
 
 
 def found(asked: list[Phrase], before: Place | None, after: Place | None) -> sa.Select[Post]:
     """`Select` of the published Posts that hold every phrase; no more of them than fill a page."""
-    find = _in_fts5
-    if db.engine.dialect.name == "postgresql":
-        find = _in_tsvector
-        db.session.execute(sa.text(f"SET LOCAL statement_timeout = {TIME_MAX}"))
+    find = _in_tsvector if db.engine.dialect.name == "postgresql" else _in_fts5
     # Behind this place there are drafts, whose words are nobody's to guess.
     newest = (now() + SECOND, 0)
     before = min(before or newest, newest)
     return Post.published().where(Post.id.in_(find(asked, before, after)))
-
-
-def _escaped(word: str) -> str:
-    return re.escape(rendering.fold(word))
 
 
 def _in_fts5(asked: list[Phrase], before: Place, after: Place | None) -> sa.Select[int]:
@@ -88,6 +79,7 @@ def _in_tsvector(asked: list[Phrase], before: Place, after: Place | None) -> sa.
         text = sa.func.nullif(sa.cast(closed, sa.Text), "") + (":*" if phrase.is_open else "")
         return sa.cast(text, TSQUERY)
 
+    db.session.execute(sa.text(f"SET LOCAL statement_timeout = {TIME_MAX}"))
     post_id, words = sa.column("post_id", sa.Integer), sa.column("words", TSVECTOR)
     place = sa.tuple_(sa.column("published_at", UTCDateTime), post_id)
     posts = sa.select(post_id, place.clauses[0], words).select_from(sa.table("search"))
