@@ -19,7 +19,6 @@ from models import DISPLAY_NAME_MAX, EPOCH, GONE, NEVER, TAG_MAX, TITLE_MAX, USE
 from security import note_refusal
 
 TAKEN = "This name is taken. Choose another."
-TOO_OLD = "Nothing has changed: the page was too old. Go back, reload it and try again."
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
 POST_MAX = 50_000  # characters; a long essay
@@ -83,11 +82,13 @@ class SecretField(fields.PasswordField):
         self.data = text if len(text) > NORMALIZED_MAX else unicodedata.normalize("NFC", text)
 
 
-def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
-    """A validator that counts; unlike `maxlength` it lets no browser cut what is pasted."""
+def fit(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
+    """A validator of text; unlike `maxlength` it lets no browser cut what is pasted."""
 
     def check(_form: FlaskForm, field: Field) -> None:
-        """Refuse what is too short or too long, and say by how much."""
+        """Refuse what was damaged, is too short or too long, and say by how much."""
+        if "\ufffd" in field.data:
+            raise ValidationError("Some characters were damaged on their way (�). Replace them.")
         if not least <= len(field.data) <= most:
             bounds = f"{least:,} to {most:,}"
             raise ValidationError(f"It has {len(field.data):,} characters; it can have {bounds}.")
@@ -99,19 +100,9 @@ def length(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
 class Form(FlaskForm):
     """The base of every form; on its own, a form with nothing but its CSRF token."""
 
-    class Meta(FlaskForm.Meta):
-        """What Flask-WTF is to read: forms, and neither JSON nor files."""
-
-        def wrap_formdata(self, form: FlaskForm, formdata: Any) -> Any:
-            return request.form if request.method == "POST" else None
-
-    def validate(self, extra_validators: Any = None) -> bool:
-        """Run the fields' validators, and refuse text that was damaged on its way."""
-        super().validate(extra_validators)
-        for field in self:
-            if isinstance(field.data, str) and "\ufffd" in field.data:
-                field.errors = ["Some characters were damaged on their way (�). Replace them."]
-        return not self.errors
+    def __init__(self, **before: Any) -> None:
+        """Read what was sent as a form, and neither JSON nor files; `before` is `data` or `obj`."""
+        super().__init__(request.form if request.method == "POST" else None, **before)
 
     @property
     def status(self) -> int:
@@ -128,19 +119,18 @@ class HumanForm(Form):
 
     def validate(self, extra_validators: Any = None) -> bool:
         """Refuse what machines send, with a sentence for the person who did it after all."""
-        is_valid = super().validate(extra_validators)
-        if not self.website.data or "csrf_token" in self.errors:
-            return is_valid
-        self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
-        text = self.data.get("body") or self.data.get("username")
-        note_refusal("The field that nobody sees was filled in", str(text))
-        return False
+        super().validate(extra_validators)
+        if self.website.data and "csrf_token" not in self.errors:
+            self.form_errors.append("A field that nobody sees was filled in. Please send it again.")
+            text = self.data.get("body", self.data.get("username"))
+            note_refusal("The field that nobody sees was filled in", text)
+        return not self.errors
 
 
 def require_token() -> None:
     """400 unless the request carries its session's CSRF token; for forms of buttons alone."""
     if not Form().validate():
-        abort(400, TOO_OLD)
+        abort(400, "Nothing has changed: the page was too old. Go back, reload it and try again.")
 
 
 class LogInForm(Form):
@@ -156,7 +146,7 @@ class PasswordForm(Form):
 
     name = ""
     password = SecretField(
-        "Password", [InputRequired("Choose a password."), length(PASSWORD_MIN, PASSWORD_MAX)]
+        "Password", [InputRequired("Choose a password."), fit(PASSWORD_MIN, PASSWORD_MAX)]
     )
     confirm = SecretField("Password again", [EqualTo("password", "The two passwords differ.")])
 
@@ -172,7 +162,7 @@ class SignUpForm(HumanForm, PasswordForm):
     """What a new account needs. Whether the name is free, the database decides."""
 
     username = LineField(
-        "Username", [DataRequired("Choose a username."), length(USERNAME_MIN, USERNAME_MAX)]
+        "Username", [DataRequired("Choose a username."), fit(USERNAME_MIN, USERNAME_MAX)]
     )
 
     def validate_username(self, field: Field) -> None:
@@ -188,8 +178,8 @@ class SignUpForm(HumanForm, PasswordForm):
 class AccountForm(Form):
     """What others are told about an account."""
 
-    display_name = LineField("Display name", [length(0, DISPLAY_NAME_MAX)])
-    about = TextField("About you", [length(0, ABOUT_MAX)])
+    display_name = LineField("Display name", [fit(0, DISPLAY_NAME_MAX)])
+    about = TextField("About you", [fit(0, ABOUT_MAX)])
 
     def validate_display_name(self, field: Field) -> None:
         """Refuse what would disturb the text around the name."""
@@ -203,14 +193,14 @@ class AccountForm(Form):
 class PostForm(Form):
     """The text of a post, and when it is published."""
 
-    title = LineField("Title", [DataRequired("Give the post a title."), length(1, TITLE_MAX)])
-    body = TextField("Text", [DataRequired("Write something."), length(1, POST_MAX)])
-    tags = LineField("Tags", [length(0, NORMALIZED_MAX)])
+    title = LineField("Title", [DataRequired("Give the post a title."), fit(1, TITLE_MAX)])
+    body = TextField("Text", [DataRequired("Write something."), fit(1, POST_MAX)])
+    tags = LineField("Tags", [fit(0, NORMALIZED_MAX)])
     publish_at = fields.DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     comments_closed = fields.BooleanField("No new comments")
     version = fields.HiddenField()  # of the post that is edited
     picture = fields.FileField("Picture")  # the file itself is in `request.files`
-    description = LineField("What it shows", [length(0, DESCRIPTION_MAX)])
+    description = LineField("What it shows", [fit(0, DESCRIPTION_MAX)])
 
     def add_picture(self, url: str) -> None:
         """Put the picture at that address at the end of the text."""
@@ -223,7 +213,7 @@ class PostForm(Form):
         """The tags in lower case, each once, in the order of the alphabet."""
         text = self.tags.data.lower()[:NORMALIZED_MAX]
         names = unicodedata.normalize("NFC", text).split(",")
-        return sorted({name.strip().lstrip("#").strip() for name in names} - {""})
+        return sorted({name.strip().lstrip("# ") for name in names} - {""})
 
     def validate_tags(self, field: Field) -> None:
         """Refuse what would make no address or no sense."""
@@ -257,7 +247,7 @@ class PostForm(Form):
 class CommentForm(HumanForm):
     """The text of a comment."""
 
-    body = TextField("Your comment", [DataRequired("Write something."), length(1, COMMENT_MAX)])
+    body = TextField("Your comment", [DataRequired("Write something."), fit(1, COMMENT_MAX)])
 
     def validate_body(self, field: Field) -> None:
         """Render it now, for its links are counted while others wait to write."""
