@@ -39,7 +39,7 @@ def people() -> ResponseReturnValue:
     query = sa.select(User).order_by(User.id.desc()).limit(PEOPLE_MAX + 1)
     found = db.session.scalars(query.where(User.id < before)).all()
     more = found[PEOPLE_MAX - 1].id if len(found) > PEOPLE_MAX else None
-    return render("people.html", people=found[:PEOPLE_MAX], more=more, form=Form())
+    return render("people.html", people=found[:PEOPLE_MAX], more=more)
 
 
 @pages.post("/people")
@@ -56,7 +56,7 @@ def invite() -> ResponseReturnValue:
 def person(username: str) -> ResponseReturnValue:
     """One account, and what can be done to it."""
     user = db.first_or_404(User.named(username))
-    return render("person.html", person=user, form=Form(), roles=ROLES)
+    return render("person.html", person=user, roles=ROLES)
 
 
 @pages.post("/people/<username>/role")
@@ -130,7 +130,7 @@ def moderation() -> ResponseReturnValue:
     waiting = db.session.scalars(Comment.waiting().limit(WAITING_MAX)).all()
     newest = sa.select(Refusal).order_by(Refusal.id.desc()).limit(REFUSALS_MAX)
     refusals = db.session.scalars(newest).all()
-    return render("moderation.html", comments=waiting, refusals=refusals, form=Form())
+    return render("moderation.html", comments=waiting, refusals=refusals)
 
 
 @pages.post("/moderation/<id:id>")
@@ -138,8 +138,8 @@ def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
     query = Comment.waiting().where(Comment.id == id)
     found = db.session.scalar(query)
-    is_here = found and User.hold(found.author_id)  # before the comment, as a ban does it
-    comment = db.session.scalar(locked(query, of=Comment)) if is_here else None
+    # The writer is held before the comment, as a ban does it.
+    comment = found and User.hold(found.author_id) and db.session.scalar(locked(query, of=Comment))
     action = request.form.get("action")
     if comment and action == "approve":
         approve(comment)
