@@ -159,8 +159,8 @@ def tags() -> ResponseReturnValue:
 @blog.get("/search")
 def search_posts() -> ResponseReturnValue:
     """The posts that hold every word of a query, newest first."""
-    security.spend({"search by address": security.address()})
     query = " ".join(forms.tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
+    security.spend({"search by address": security.address()})
     asked = search.phrases(query)
     if not asked:
         return render("search.html", query=query)
@@ -213,7 +213,7 @@ def place(name: str) -> Place | None:
         abort(404)
 
 
-@blog.get("/posts/<id:id>/")
+@blog.get("/posts/<id:id>/", strict_slashes=False)
 @blog.get("/posts/<id:id>/<slug>")
 def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     """A post and its newest comments, or older ones; 301 to the right slug from any other."""
@@ -532,7 +532,7 @@ def sign_up() -> ResponseReturnValue:
         except sa.exc.IntegrityError:
             db.session.rollback()
             form.username.errors = [forms.TAKEN]
-    return render("sign_up.html", form=form), form.status
+    return render("sign_up.html", form=form, is_invited=bool(invitation)), form.status
 
 
 @blog.route("/login", methods=["GET", "POST"])
@@ -637,7 +637,7 @@ def change_password() -> ResponseReturnValue:
 
 def is_current_password(form: forms.CurrentPasswordForm) -> bool:
     """Whether it is typed in the form, which says so if not."""
-    tries = {"log-in by name": current_user.username.lower()}
+    tries = {"own password": current_user.username}
     security.spend(tries)
     is_right = security.is_password_of(current_user, form.current.data)
     if is_right:
@@ -755,13 +755,14 @@ def base_url() -> str:
 
 def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseReturnValue:
     """The page of an error; what was typed comes back on it."""
-    # A form that could not be read raises again; one that was read is remembered here.
-    sent = vars(request).get("form", {})
+    # What could not be read raises again; what was read is remembered here.
+    sent, args = (vars(request).get(name, {}) for name in ("form", "args"))
     typed = {name: text for name, text in sent.items() if name not in NOT_SHOWN}
     if error.code == exceptions.TooManyRequests.code:
         security.note_refusal("Too often", " ".join(typed.values()) or request.path)
     response = current_app.make_response(error)
-    response.set_data(render("error.html", error=error, typed=typed, **context))
+    context |= {"typed": typed, "query": args.get("q", "")}
+    response.set_data(render("error.html", error=error, **context))
     return response
 
 

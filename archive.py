@@ -35,7 +35,6 @@ TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; ours have at most
 ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictures
 FRONT_MAX = 10_000  # characters of front matter; ours has 800
 BRACKETS_MAX = 200  # in it; thousands within each other take seconds
-IDS = range(1, models.ID_MAX + 1)  # what every database takes as one
 NO_PASSWORD = "!"  # no password has this hash; a reset link works
 ZIPPED = {User: "accounts", Post: "posts", Comment: "comments", Picture: "pictures"}
 NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}  # in their rows
@@ -49,6 +48,7 @@ SAME = {
 LENGTHS = {"users": forms.ABOUT_MAX, "posts": forms.POST_MAX, "comments": forms.COMMENT_MAX}
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
 FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
+JSON_FRONT = re.compile(r"\ufeff?()(\{\n(?:.*\n)*?\})[ \t]*(?:\n\n?|\Z)([\s\S]*)")
 # A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
 FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
 UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
@@ -57,7 +57,7 @@ DAMAGED = (ParseError, BadZipFile, zlib.error, struct.error, EOFError, OSError, 
 Record = dict[str, Any]
 # How values of JSON, YAML, TOML or XML become a column's; ValueError for what does not.
 READERS: dict[type, Callable[[Any], Any]] = {
-    sa.Integer: lambda given: IDS[IDS.index(int(str(given)))],
+    sa.Integer: models.id_of,
     sa.Boolean: lambda given: str(given).lower() == "true",
     sa.String: lambda given: forms.tidy(str(given)),
     sa.LargeBinary: bytes,
@@ -133,6 +133,7 @@ class Import:
         self.post_ids: dict[str, int] = {}  # by the ids in the file
         self.logins: dict[str, str] = {}  # by WordPress's ids
         self.here: dict[int, Any] = {}  # ids by the hash of what a row is known again by
+        self.marks: dict[int, int] = {}  # of the texts that are added, by the same hash
         for model, columns in SAME.items():
             query = sa.select(sa.inspect(model).primary_key[0], *columns)
             found = db.session.execute(query.execution_options(yield_per=CHUNK))
@@ -177,10 +178,13 @@ class Import:
             row["state"] = "waiting" if row.get("state") == "waiting" else "shown"
         values = self.values(model, row)
         key = hash((model, *(values[column.key] for column in SAME[model])))
+        mark = hash(values.get("body"))
+        if self.marks.get(key, mark) != mark:  # another one of the same time and title
+            key = hash((key, mark))
         if key in self.here:
             self.known[ZIPPED[model]] += 1
         else:
-            self.here[key] = self.save(model(**values))
+            self.marks[key], self.here[key] = mark, self.save(model(**values))
         return self.here[key]
 
     def save(self, row: Base) -> Any:
@@ -434,7 +438,7 @@ def _post(path: PurePath, text: bytes) -> Record:
 
 def _front(text: str) -> tuple[Record, str]:
     """A file's front matter and the text below; ValueError without front matter."""
-    match = FRONT.fullmatch(text)
+    match = FRONT.fullmatch(text) or JSON_FRONT.fullmatch(text)
     if not match:
         raise ValueError("it has no front matter")
     mark, front, body = match.groups()
@@ -442,6 +446,8 @@ def _front(text: str) -> tuple[Record, str]:
         raise ValueError(f"its front matter is longer than {FRONT_MAX:,} characters")
     if len(re.findall(r"[\[{]", front)) > BRACKETS_MAX:
         raise ValueError(f"its front matter has more than {BRACKETS_MAX} brackets")
+    if not mark:
+        return dict(json.loads(front)), body
     if mark == "+++":
         return tomllib.loads(front), body
     # Repeated within each other, aliases grow without end.

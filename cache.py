@@ -48,7 +48,7 @@ OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does wit
 TRANSIENT = 429  # and higher: the status of an answer that may be another one the next moment
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
-NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
+NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)", re.IGNORECASE)
 Kept = TypeVar("Kept")
 
 

@@ -65,6 +65,7 @@ def demo(posts: int, comments: int) -> None:
     add_bulk(posts, comments, [user.id for user in people.values()], sample["words"].split())
     db.session.commit()
     click.echo(f"Log in as {' or '.join(people)} with the password {password}")
+    click.echo(f"The blog is {next(iter(people))}'s: the first account is its owner.")
 
 
 def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) -> None:
@@ -174,8 +175,9 @@ def export(file: Path) -> None:
     """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
     with made(file), ExitStack() as undo:
         # As if for a request, which only reads: then others write meanwhile, on SQLite too.
-        with file.open("xb") as target, current_app.test_request_context():
-            undo.callback(file.unlink)
+        file.touch(mode=0o600, exist_ok=False)
+        undo.callback(file.unlink)
+        with file.open("wb") as target, current_app.test_request_context():
             archive.export(target, track=progress)
         undo.pop_all()
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")

@@ -45,6 +45,7 @@ SQLALCHEMY_ENGINE_OPTIONS = {
     "pool_size": 16,  # one for each thread of the server
     "pool_timeout": 5,  # seconds until a crowded site answers 503
 }
+TEXTS = ("NAME", "DESCRIPTION", "LANGUAGE", "TIMEZONE", "URL")
 CHOICES = {
     "NEW_ACCOUNTS_MAY": "post comment",
     "SIGNUP": "open invite closed",
@@ -60,6 +61,8 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
     config.from_object(__name__)
     config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     config.from_prefixed_env("BLOG")
+    # These are text, also "1984" or "null", which Flask would read as JSON.
+    config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
     config.update(settings)
     _check(config)
     config["ZONE"] = ZoneInfo(config["TIMEZONE"])

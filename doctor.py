@@ -73,11 +73,14 @@ def answer_of(url: SplitResult, count: int) -> Iterator[str]:
     """What is wrong with the answer of the blog that runs behind so many proxies at that URL."""
     try:
         with closing(HTTPSConnection(url.netloc, timeout=ANSWER_MAX)) as connection:
-            connection.request("GET", f"{url.path.rstrip('/')}/healthz")
+            # To a server, this is X-Forwarded-Proto: a proxy must not pass it on.
+            forged = {"X_Forwarded_Proto": "http"}
+            connection.request("GET", f"{url.path.rstrip('/')}/healthz", headers=forged)
             # The blog sends this header when it is told that the visitor came by https.
             if not connection.getresponse().getheader("Strict-Transport-Security"):
-                advice = "Let every proxy set X-Forwarded-Proto, or correct the number."
-                yield f"Wrong: BLOG_PROXIES is {count}, but so many were never seen. {advice}"
+                fault = f"BLOG_PROXIES is {count}, but so many were never seen, or believe visitors"
+                advice = "drop headers with underscores in their names, or correct the number"
+                yield f"Wrong: {fault}. Let every proxy set X-Forwarded-Proto and {advice}."
     except (OSError, HTTPException) as error:
         advice = "Start the blog, or look at its proxy and its name."
         yield f"Risky: {url.geturl()} cannot be asked from here ({error}). {advice}"

@@ -209,6 +209,7 @@ class User(Base):
         kinds: list[type[Post | Picture | Comment]] = [Post, Picture]
         for kind in [*kinds, Comment] if with_comments else kinds:
             db.session.execute(sa.delete(kind).where(kind.author_id == self.id))
+        db.session.execute(sa.delete(Refusal).where(Refusal.username == self.username))
 
 
 class Session(Base):
@@ -532,6 +533,11 @@ class Refusal(Base):
     username: Mapped[str]
     text: Mapped[str]
 
+    @classmethod
+    def lately(cls) -> sa.Select["Refusal"]:
+        """`Select` of the Refusals of the last REFUSAL_DAYS."""
+        return sa.select(cls).where(cls.created_at > now() - timedelta(days=REFUSAL_DAYS))
+
 
 class Page(NamedTuple):
     """Posts, newest first, and the keys from which its neighbours go on; None where none is."""
@@ -543,7 +549,7 @@ class Page(NamedTuple):
 
 def id_of(text: Any) -> int:
     """The id that a text says; ValueError for what is none, or none that every database holds."""
-    return range(ID_MAX + 1).index(int(str(text)))
+    return range(1, ID_MAX + 1).index(int(str(text))) + 1
 
 
 def newest_first(place: sa.Tuple) -> list[sa.UnaryExpression[Any]]:

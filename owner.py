@@ -20,9 +20,11 @@ ROLES = {"member": "comment", "author": "post and comment", "owner": "do everyth
 pages = Blueprint("owner", __name__, url_prefix="/owner")
 
 
-@pages.before_request
+@pages.before_app_request
 def admit_owners_alone() -> None:
-    """404 for everybody else; 400 for a form without its token."""
+    """404 for everybody else, whatever is there; 400 for a form without its token."""
+    if not request.path.startswith(f"{pages.url_prefix}/"):
+        return
     if not current_user.is_owner:
         abort(404)
     if request.method == "POST":
@@ -128,7 +130,7 @@ def done(user: User, sentence: str) -> ResponseReturnValue:
 def moderation() -> ResponseReturnValue:
     """The comments that wait, oldest first, and what was refused lately."""
     waiting = db.session.scalars(Comment.waiting().limit(WAITING_MAX)).all()
-    newest = sa.select(Refusal).order_by(Refusal.id.desc()).limit(REFUSALS_MAX)
+    newest = Refusal.lately().order_by(Refusal.id.desc()).limit(REFUSALS_MAX)
     refusals = db.session.scalars(newest).all()
     return render("moderation.html", comments=waiting, refusals=refusals)
 

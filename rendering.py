@@ -45,7 +45,7 @@ ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
 }
 NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
 # They break XML, and may come out of references such as "&#12;".
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 OWN_PICTURE = r'src="[^"]*/pictures/[0-9a-f]{32}-([0-9]+)x([0-9]+)\.webp"'  # its size in its name
 SET_ATTRIBUTES = {
     "img": {"loading": "lazy"},

@@ -40,6 +40,7 @@ INVITATION_DAYS, RESET_HOURS = 7, 1  # until a link ends
 LIMITS = {
     "log-in by name and address": (10, 15),  # a person mistypes a few times
     "log-in by name": (30, 15),  # from anywhere: a password of 8 characters lasts for ages
+    "own password": (10, 15),  # in an open session, which no stranger's tries may disturb
     "log-in by address": (50, 60),  # a household or school has many names
     "sign-up by address": (5, 60),  # a family at a table
     "search by address": (60, 1),  # faster than anybody reads
@@ -85,8 +86,9 @@ def init_app(app: Flask) -> None:
 
 
 def refuse_oddities() -> None:
-    """Refuse what no browser sends for a person: 404 for the path, 413 for the size."""
-    if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path):
+    """Refuse what no browser sends for a person: 404 for the address, 413 for the size."""
+    query = request.query_string.decode(errors="replace")
+    if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path + query):
         abort(404)
     if request.method == "POST":
         if request.endpoint in UPLOADS and request.mimetype == "multipart/form-data":

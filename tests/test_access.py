@@ -25,6 +25,7 @@ PAGES = {
     "/static/style.css": "200 200 200 200 200",
     "/pictures/none": "404 404 404 404 404",
     "/posts/1/": "301 301 301 301 301",
+    "/posts/1": "301 301 301 301 301",
     "/posts/1/a-title": "200 200 200 200 200",
     "/posts/1/a-title.md": "200 200 200 200 200",
     "/posts/1/feed.xml": "200 200 200 200 200",
@@ -114,3 +115,10 @@ def test_no_address_is_left_out(tmp_path):
     asked = [("GET", path) for path in PAGES] + [("POST", path) for path in FORMS]
     met = {(m, adapter.match(path, method=m, return_rule=True)[0].rule) for m, path in asked}
     assert rules - met == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/owner/people/ann/ban", 405), ("/owner/nothing", 404), ("/owner/", 404)]
+)
+def test_what_the_owner_has_is_nobody_elses_to_know(owner, ann, nobody, path, status):
+    assert [person.get(path).status_code for person in (owner, ann, nobody)] == [status, 404, 404]

@@ -728,3 +728,31 @@ def test_tags_that_are_none_are_left_out_and_counted(app, owner, tmp_path):
     summary = imported(app, tmp_path / "site")
     assert posts(app)["A"].tags == [f"tag {n}" for n in range(10)]
     assert summary.left_out == {"tags": 4}
+
+
+def test_two_posts_of_one_time_and_title_are_both_taken(app, owner, tmp_path):
+    folder = tmp_path / "site"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.md").write_text(JEKYLL)
+    (folder / "sub" / "b.md").write_text(f"{JEKYLL}And more.\n")
+    assert imported(app, folder).added == {"posts": 2}
+    assert imported(app, folder).added == {}
+
+
+def test_front_matter_in_json_is_read(app, owner, tmp_path):
+    (tmp_path / "site").mkdir()
+    front = {"title": "From Hugo", "date": "2023-10-13T12:00:00Z", "draft": False, "tags": ["x"]}
+    text = f"{json.dumps(front, indent=2)}\n\nText.\n"
+    (tmp_path / "site" / "a.md").write_text(text)
+    assert imported(app, tmp_path / "site").added == {"posts": 1}
+    page = Person(app).get("/posts/1/from-hugo").text
+    assert "<p>Text.</p>" in page
+    assert "/tags/x" in page
+
+
+def test_half_a_character_spoils_no_import(app, tmp_path):
+    record = json.dumps(COMMENT | {"body": "Half \ud83d a smile"})
+    files = {"accounts.jsonl": json.dumps(ACCOUNT), "posts/1-a.md": POST.format("")}
+    path = zipped(tmp_path / "half.zip", files | {"comments.jsonl": record})
+    summary = imported(app, path)
+    assert (summary.added["comments"], summary.skipped) == (1, [])

@@ -208,3 +208,9 @@ def test_a_backup_does_not_show_the_servers_password(backup, make_app, database_
     output = app.test_cli_runner().invoke(cli.backup, ["copy"]).output
     assert "pg_dump" in output
     assert "hidden-word" not in output
+
+
+def test_an_export_is_for_its_owner_alone(make_app, tmp_path):
+    path = tmp_path / "blog.zip"
+    make_app().test_cli_runner().invoke(args=["export", str(path)])
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -444,7 +444,17 @@ def test_a_page_is_compressed_once_from_its_second_use_on(ann, app, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "accepted", ["", "identity", "br", "gzip;q=0", "br, gzip ; q=0.00, x", "gzip;q=0,deflate"]
+    "accepted",
+    [
+        "",
+        "identity",
+        "br",
+        "gzip;q=0",
+        "br, gzip ; q=0.00, x",
+        "gzip;q=0,deflate",
+        "GZIP;Q=0",
+        "gzip;Q=0",
+    ],
 )
 def test_a_client_that_takes_no_gzip_gets_none(nobody, page, accepted):
     answer = nobody.get(page[0], headers={"Accept-Encoding": accepted})

@@ -96,3 +96,10 @@ def test_the_blog_says_its_name_and_line(make):
     page = make(NAME="Zoë & Co", DESCRIPTION="About <things>").test_client().get("/").text
     assert "<title>Zoë &amp; Co</title>" in page
     assert '<meta name="description" content="About &lt;things&gt;">' in page
+
+
+@pytest.mark.parametrize("name", ["1984", "null", "1e3", "007", '"so-called"'])
+def test_a_name_may_look_like_anything(make, monkeypatch, name):
+    monkeypatch.setenv("BLOG_NAME", name)
+    client = make().test_client()
+    assert client.get("/feed.json").json["title"] == name

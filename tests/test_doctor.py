@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from conftest import missing
 from test_backup import run
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 import cli
 
@@ -41,6 +41,16 @@ def doctor(make_app, trace, monkeypatch):
     return visit
 
 
+class Handler(WSGIRequestHandler):
+    """Takes underscores in the names of headers for hyphens, as Granian does."""
+
+    def make_environ(self):
+        sent = {
+            f"HTTP_{name.upper().replace('-', '_')}": text for name, text in self.headers.items()
+        }
+        return super().make_environ() | sent
+
+
 @pytest.fixture
 def behind_https(tmp_path, monkeypatch):
     """A function that serves a blog behind a proxy that speaks https; its base URL."""
@@ -54,12 +64,14 @@ def behind_https(tmp_path, monkeypatch):
     context.load_cert_chain(certificate, key)
     servers = []
 
-    def start(make_app, **forwarded):
+    def start(make_app, believes=False, **forwarded):
         def proxy(environ, respond):
             """Pass on what arrives, as if from afar."""
-            return app(environ | {"wsgi.url_scheme": "http"} | forwarded, respond)
+            sent = {name: environ[name] for name in forwarded if believes and name in environ}
+            return app(environ | {"wsgi.url_scheme": "http"} | forwarded | sent, respond)
 
-        server = make_server("127.0.0.1", 0, proxy, ssl_context=context)
+        options = {"ssl_context": context, "request_handler": Handler}
+        server = make_server("127.0.0.1", 0, proxy, **options)
         url = f"https://localhost:{server.server_port}"
         app = make_app(**WELL | {"URL": url, "PROXIES": 1})
         servers.append((server, threading.Thread(target=server.serve_forever)))
@@ -147,7 +159,15 @@ def test_a_proxy_that_does_its_work_is_seen(make_app, behind_https, trace):
 def test_a_proxy_that_was_never_seen_is_named(make_app, behind_https, trace):
     result = behind_https(make_app).test_cli_runner().invoke(cli.doctor)
     assert result.exit_code == 1
-    assert "Wrong: BLOG_PROXIES is 1, but so many were never seen." in result.output
+    assert "Wrong: BLOG_PROXIES is 1, but so many were never seen" in result.output
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_proxy_that_passes_on_what_a_visitor_claims_is_named(make_app, behind_https, trace):
+    app = behind_https(make_app, believes=True, HTTP_X_FORWARDED_PROTO="https")
+    result = app.test_cli_runner().invoke(cli.doctor)
+    assert result.exit_code == 1
+    assert "drop headers with underscores" in result.output
 
 
 def test_a_week_without_a_backup_is_named(doctor, trace):

@@ -3,7 +3,11 @@
 import re
 
 import pytest
+import sqlalchemy as sa
 from conftest import PASSWORD, Person, meanwhile
+
+from database import db
+from models import EPOCH, Refusal
 
 
 @pytest.fixture
@@ -223,3 +227,19 @@ def test_nothing_is_approved_at_the_moment_of_a_ban(moderated, database_url, pat
     answer = meanwhile(database_url, ban, owner, path, action="approve")
     assert answer.status_code in (303, 403)
     assert shown(Person(app), post) == []
+
+
+def test_the_ledger_forgets_after_thirty_days(app, ann, bob, owner):
+    ann.write(comments_closed="y")
+    bob.send("/posts/1/comments", body="Too late")
+    with app.app_context():
+        db.session.execute(sa.update(Refusal).values(created_at=EPOCH))
+        db.session.commit()
+    assert "Too late" not in owner.get("/owner/moderation").text
+
+
+def test_who_leaves_is_in_the_ledger_no_more(ann, bob, owner):
+    ann.write(comments_closed="y")
+    bob.send("/posts/1/comments", body="Too late")
+    bob.send("/account/delete", current=PASSWORD)
+    assert "Too late" not in owner.get("/owner/moderation").text

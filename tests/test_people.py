@@ -84,7 +84,7 @@ def test_an_invitation_works_once(make_app):
     assert sign_up(Person(app, "ann"), path).status_code == 303
     again = sign_up(Person(app, "bob"), path)
     assert again.status_code == 403
-    assert "an invitation that is new" in again.text
+    assert "an invitation, which works once" in again.text
     assert log_in(app, "bob") == 422
     assert Person(app, "ann").log_in().status_code == 303
 
@@ -334,7 +334,7 @@ def test_who_is_late_with_an_invitation_reads_that_it_was_used(make_app, monkeyp
     monkeypatch.setattr(security, "invitation_of", lambda token: claims("invitation", token))
     answer = sign_up(Person(app, "bob"), path)
     assert answer.status_code == 403
-    assert "an invitation that is new" in answer.text
+    assert "an invitation, which works once" in answer.text
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -365,3 +365,10 @@ def test_a_password_that_is_set_meanwhile_is_not_overwritten(app, ann, monkeypat
     assert "not your password any more" in answer.text
     with app.app_context():
         assert set(db.session.scalars(sa.select(User.password_hash))) == {"set by a reset link"}
+
+
+def test_an_invitation_that_is_over_says_so_where_none_is_needed(nobody):
+    answer = nobody.get("/signup?invitation=forged")
+    assert answer.status_code == 200
+    assert "This invitation has been used, or its time is over." in answer.text
+    assert "invitation" not in nobody.get("/signup").text
