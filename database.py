@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -94,6 +95,8 @@ def connect(app: Flask) -> None:
     db.init_app(app)
     before_render_template.connect(_end_writing, app)
     with app.app_context():
+        # Who closes SQLite last leaves one file, in whose place a backup can be put.
+        Finalize(app, db.engine.dispose, exitpriority=0)
         if db.engine.dialect.name == "sqlite":
             queue = Lock()
             sa.event.listen(db.engine, "connect", _set_up_sqlite)

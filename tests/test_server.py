@@ -70,6 +70,8 @@ def test_the_server_answers_and_stops_cleanly(tmp_path, stop):
         process.send_signal(stop)
         assert process.wait(15) == 0
         assert b"Traceback" not in process.stderr.read()
+    # Without files beside it, which SQLite would apply to a backup in its place.
+    assert [path.name for path in tmp_path.iterdir()] == ["blog.db"]
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
