@@ -318,9 +318,9 @@ def _keep_static(mark: str, response: Response) -> Response:
 
 
 def _shown_before(memory: Memory) -> FlaskResponse | None:
-    """The page that this reader, who is logged in, was shown before, if nothing has changed."""
+    """The page that a reader with this session was shown before, if nothing has changed."""
     mark = request.environ.get(MARK)
-    if mark is None or request.endpoint == "static" or current_user.is_anonymous:
+    if mark is None or not session or request.endpoint == "static":
         return None
     if "_flashes" in session:  # messages, which are shown once
         return None
@@ -335,7 +335,7 @@ def _shown_before(memory: Memory) -> FlaskResponse | None:
 
 
 def _keep_shown(memory: Memory, response: FlaskResponse) -> FlaskResponse:
-    """Keep a page for its reader, unless it is for once."""
+    """Keep a page for readers with this session, unless it is for once."""
     mark, key = g.pop("shown", (None, ()))
     is_page = key and response.status_code == 200 and response.mimetype == "text/html"
     if is_page and not session.modified and not response.cache_control.no_store:

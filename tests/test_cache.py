@@ -279,6 +279,16 @@ def test_a_reader_is_shown_the_same_page_again(ann, rendered, path):
     assert ann.client.head(path).headers["Content-Length"] == first.headers["Content-Length"]
 
 
+def test_a_visitor_who_has_seen_a_form_is_shown_the_same_page_again(ann, nobody, rendered):
+    path = ann.write()
+    nobody.get("/login")
+    rendered.clear()
+    first, second = nobody.get(path), nobody.get(path)
+    assert rendered == ["post.html"]
+    assert first.data == second.data
+    assert "csrf_token" not in first.text
+
+
 def test_what_is_written_shows_at_once_to_readers_too(app, ann, sql):
     path = ann.write("Before")
     bob = Person(app, "bob").sign_up()
