@@ -532,7 +532,8 @@ def sign_up() -> ResponseReturnValue:
         except sa.exc.IntegrityError:
             db.session.rollback()
             form.username.errors = [forms.TAKEN]
-    return render("sign_up.html", form=form, is_invited=bool(invitation)), form.status
+    context = {"is_invited": bool(invitation), "is_first": User.may_be_created("closed", None)}
+    return render("sign_up.html", form=form, **context), form.status
 
 
 @blog.route("/login", methods=["GET", "POST"])

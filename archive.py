@@ -255,6 +255,8 @@ class Import:
         name = values["username"]
         if not USERNAME.fullmatch(name):
             raise ValueError(f"“{name}” is no username")
+        if values["role"] not in models.ROLES:
+            raise ValueError(f"“{values['role']}” is no role")
         if name.lower() in self.accounts:
             self.known["accounts"] += 1
             return

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+import click
 from flask import Flask
 
 NAME = "Cool Blog Name"  # in the header and in titles
@@ -54,8 +55,12 @@ CHOICES = {
 }
 
 
+class SettingError(click.ClickException, ValueError):
+    """Which setting is wrong. `flask` shows it as a sentence, without a traceback."""
+
+
 def load(app: Flask, settings: dict[str, Any]) -> None:
-    """Fill `app.config`; ValueError where a value is wrong."""
+    """Fill `app.config`; SettingError where a value is wrong."""
     Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
     config = app.config
     config.from_object(__name__)
@@ -73,17 +78,17 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
 
 
 def _check(config: dict[str, Any]) -> None:
-    """ValueError, with a sentence for the operator, where a value is wrong."""
+    """SettingError, with a sentence for the operator, where a value is wrong."""
     if config["TIMEZONE"] not in available_timezones():
-        raise ValueError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
+        raise SettingError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
     for name, example in (("PROXIES", "1 proxy"), ("CACHE_MAX", "67108864 bytes")):
         if type(config[name]) is not int or config[name] < 0:
-            raise ValueError(f"BLOG_{name} is a number, for instance of {example}.")
+            raise SettingError(f"BLOG_{name} is a number, for instance of {example}.")
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():
-            raise ValueError(f"BLOG_{name} is one of these words: {choices}.")
+            raise SettingError(f"BLOG_{name} is one of these words: {choices}.")
     if config["URL"] and not re.match("https?://[^/]", config["URL"]):
-        raise ValueError("BLOG_URL is a whole address, for instance https://blog.example/.")
+        raise SettingError("BLOG_URL is a whole address, for instance https://blog.example/.")
 
 
 def _kept_key(folder: Path) -> str:

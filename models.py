@@ -43,6 +43,7 @@ KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
 Text = TypeVar("Text", "Post", "Comment")
 Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
 PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its name
+ROLES = ("owner", "author", "member")
 LINKS_MAX = 2  # in a comment that need not wait where others do
 WAITING = sa.text("state = 'waiting'")  # as the index has it
 REFUSAL_DAYS = 30
@@ -73,7 +74,7 @@ class User(Base):
     __table_args__ = (
         sa.Index("uq_users_username", sa.func.lower(username), unique=True),
         sa.Index("uq_users_invitation", "invitation", unique=True),
-        sa.CheckConstraint("role IN ('owner', 'author', 'member')", name="role"),
+        sa.CheckConstraint(f"role IN {ROLES}", name="role"),
         KEEP_IDS,
     )
     # Not columns, but what Flask-Login asks; the session is the one that loaded this user.

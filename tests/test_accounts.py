@@ -276,3 +276,10 @@ def test_writers_do_not_wait_for_a_hash(app, ann):
         ann.comment(post)
         assert waiting.is_alive()
     waiting.join()
+
+
+def test_who_signs_up_first_reads_that_the_blog_will_be_theirs(app, nobody):
+    sentence = "This is the first account: it will own the blog."
+    assert sentence in nobody.get("/signup").text
+    Person(app, "olga").sign_up()
+    assert sentence not in nobody.get("/signup").text

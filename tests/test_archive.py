@@ -357,10 +357,9 @@ def test_a_zip_from_elsewhere_is_refused(app, tmp_path):
 
 
 def test_what_the_database_refuses_is_refused_whole(app, tmp_path):
-    at = "2023-10-13T12:00:00Z"
-    account = {"username": "eve", "role": "queen", "created_at": at}
-    lines = json.dumps({"username": "ann", "role": "author", "created_at": at}) + "\n"
-    path = zipped(tmp_path / "bad.zip", {"accounts.jsonl": lines + json.dumps(account)})
+    used = ACCOUNT | {"invitation": "used once"}
+    lines = [json.dumps(used | {"username": name}) for name in ("ann", "eve")]
+    path = zipped(tmp_path / "bad.zip", {"accounts.jsonl": "\n".join(lines)})
     assert "The database refuses it" in refused(app, path)
 
 
@@ -378,6 +377,7 @@ COMMENT = {"post_id": 1, "author": "ann", "body": "Hi", "created_at": "2023-10-1
         ({"username": ["x"]}, "its username cannot be read: ['x']"),
         ({"username": "x" * 31}, "its username has 31 characters; it can have 30"),
         ({"about": "x" * 501}, "its about has 501 characters; it can have 500"),
+        ({"role": "king"}, "“king” is no role"),
         ({"created_at": "yesterday"}, "its created_at cannot be read: yesterday"),
         ({"created_at": "1969-12-31T12:00:00Z"}, "its created_at cannot be read"),
         ({"created_at": None}, "it has no created_at"),

@@ -1,6 +1,10 @@
 """Where settings come from."""
 
+import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import close
@@ -103,3 +107,12 @@ def test_a_name_may_look_like_anything(make, monkeypatch, name):
     monkeypatch.setenv("BLOG_NAME", name)
     client = make().test_client()
     assert client.get("/feed.json").json["title"] == name
+
+
+def test_a_command_says_which_setting_is_wrong_in_a_sentence():
+    environment = os.environ | {"BLOG_SIGNUP": "perhaps"}
+    command = [sys.executable, "-m", "flask", "doctor"]
+    options = {"cwd": Path(__file__).parent.parent, "capture_output": True, "text": True}
+    result = subprocess.run(command, env=environment, **options)
+    assert result.returncode == 1
+    assert result.stderr == "Error: BLOG_SIGNUP is one of these words: open invite closed.\n"
