@@ -5,17 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import sqlalchemy as sa
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    current_app,
-    flash,
-    redirect,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, Response, abort, current_app, flash, redirect, request, url_for
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required, logout_user
@@ -302,9 +292,8 @@ def edit_post(id: int) -> ResponseReturnValue:
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
     before = {name: getattr(post, name) for name in ("title", "body", "comments_closed")}
-    return write(
-        post, forms.PostForm(data=before | {"publish_at": at, "tags": ", ".join(post.tags)})
-    )
+    before |= {"publish_at": at, "tags": ", ".join(post.tags)}
+    return write(post, forms.PostForm(data=before))
 
 
 def write(post: Post, form: forms.PostForm) -> ResponseReturnValue:
@@ -532,8 +521,9 @@ def sign_up() -> ResponseReturnValue:
         except sa.exc.IntegrityError:
             db.session.rollback()
             form.username.errors = [forms.TAKEN]
-    context = {"is_invited": bool(invitation), "is_first": User.may_be_created("closed", None)}
-    return render("sign_up.html", form=form, **context), form.status
+    is_first = User.may_be_created("closed", None)  # as no other account may
+    context = {"form": form, "is_invited": bool(invitation), "is_first": is_first}
+    return render("sign_up.html", **context), form.status
 
 
 @blog.route("/login", methods=["GET", "POST"])

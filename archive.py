@@ -48,6 +48,7 @@ SAME = {
 LENGTHS = {"users": forms.ABOUT_MAX, "posts": forms.POST_MAX, "comments": forms.COMMENT_MAX}
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
 FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
+# The same in JSON, which has no mark around it.
 JSON_FRONT = re.compile(r"\ufeff?()(\{\n(?:.*\n)*?\})[ \t]*(?:\n\n?|\Z)([\s\S]*)")
 # A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
 FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")

@@ -239,9 +239,10 @@ class Pages:
         """Answer the request, from memory if that may be."""
         is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         mark = self.memory.mark()  # for a form too: after a fork, it ends shared connections
-        environ[MARK] = mark = mark if is_read else None
+        environ[MARK] = mark if is_read else None
         if (
             mark is None
+            or not is_read
             or self.cookie in environ.get("HTTP_COOKIE", "")
             or "HTTP_AUTHORIZATION" in environ
             or "HTTP_RANGE" in environ

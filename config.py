@@ -4,6 +4,7 @@ An environment variable `BLOG_<NAME>` goes over the same name in `instance/confi
 over the default here. Any setting of Flask and its extensions can be given in the same ways.
 """
 
+import hashlib
 import os
 import re
 import secrets
@@ -36,7 +37,8 @@ MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 6
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
 PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
 WTF_CSRF_TIME_LIMIT = None  # a post may take hours to write; the token ends with the session
-PASSWORD_HASH = "scrypt:32768:8:1"  # 0.15 s and 32 MiB
+# 0.15 s and 32 MiB; some builds of Python have no scrypt.
+PASSWORD_HASH = "scrypt:32768:8:1" if hasattr(hashlib, "scrypt") else "pbkdf2:sha256:1000000"
 SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host use "session"
 SESSION_COOKIE_SAMESITE = "Lax"
 REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-Login's cookie does
@@ -46,6 +48,7 @@ SQLALCHEMY_ENGINE_OPTIONS = {
     "pool_size": 16,  # one for each thread of the server
     "pool_timeout": 5,  # seconds until a crowded site answers 503
 }
+# What is text whatever it looks like; Flask would read "1984" or "null" as JSON.
 TEXTS = ("NAME", "DESCRIPTION", "LANGUAGE", "TIMEZONE", "URL")
 CHOICES = {
     "NEW_ACCOUNTS_MAY": "post comment",
@@ -66,7 +69,6 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
     config.from_object(__name__)
     config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     config.from_prefixed_env("BLOG")
-    # These are text, also "1984" or "null", which Flask would read as JSON.
     config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
     config.update(settings)
     _check(config)

@@ -200,11 +200,7 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
         # One statement reads one state, however many write meanwhile. SQLite's backup API begins
         # again after each of their writes, and takes along what people have deleted.
         driver.execute("VACUUM INTO ?", [str(draft)])
-        with closing(sqlite3.connect(draft)) as copy:
-            checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
-            faults = [row for check in checks for row in copy.execute(check) if row != ("ok",)]
-        if faults:
-            raise sqlite3.IntegrityError(f"the database is damaged: {faults[:3]}")
+        _check(draft)
         with draft.open("r+b") as file:
             os.fsync(file.fileno())
         path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
@@ -214,3 +210,12 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
         descriptor = os.open(path.parent, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def _check(path: Path) -> None:
+    """sqlite3.IntegrityError if the database is damaged."""
+    checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+    with closing(sqlite3.connect(path)) as copy:
+        faults = [row for check in checks for row in copy.execute(check) if row != ("ok",)]
+    if faults:
+        raise sqlite3.IntegrityError(f"the database is damaged: {faults[:3]}")

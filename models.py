@@ -43,7 +43,7 @@ KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
 Text = TypeVar("Text", "Post", "Comment")
 Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
 PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its name
-ROLES = ("owner", "author", "member")
+ROLES = ("owner", "author", "member")  # who does everything, posts, or comments alone
 LINKS_MAX = 2  # in a comment that need not wait where others do
 WAITING = sa.text("state = 'waiting'")  # as the index has it
 REFUSAL_DAYS = 30
@@ -590,6 +590,7 @@ def page_of(
 
 @lru_cache(maxsize=8)
 def _limited(posts: sa.Select[Post], most: int) -> sa.Select[Post]:
+    """The first of them; built once for a query that is built once."""
     return posts.limit(most)
 
 

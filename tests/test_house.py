@@ -74,4 +74,4 @@ def lines_of_code(path):
 
 def test_the_code_grows_no_further():
     """The aim is 1,800 lines: what goes in from here has to take something out."""
-    assert sum(lines_of_code(path) for path in ROOT.glob("*.py")) <= 2902
+    assert sum(lines_of_code(path) for path in ROOT.glob("*.py")) <= 2896
