@@ -1,16 +1,10 @@
 # make run, make test, make check, make bench; `make PYTHON=python3.13 run` takes another Python.
 
 PYTHON ?= python3
-HOST ?= 127.0.0.1
-PORT ?= 8000
 BIN = .venv/bin
 
 run: .venv/run
-	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT)))' 2>/dev/null \
-		|| { echo "$(HOST):$(PORT) is taken or not of this machine; try another: make PORT=8080 run"; exit 1; }
-	@echo "The blog is at http://$(HOST):$(PORT) – Ctrl-C stops it."
-	@exec $(BIN)/granian --interface wsgi --factory --blocking-threads 16 --backpressure 128 \
-		--host $(HOST) --port $(PORT) --workers-kill-timeout 3 app:create_app
+	@exec $(BIN)/python -m flask serve
 
 test: .venv/test node_modules/.installed
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95

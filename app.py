@@ -2,14 +2,25 @@
 
 from datetime import datetime
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, abort, current_app, flash, redirect, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    flash,
+    g,
+    redirect,
+    request,
+    url_for,
+)
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required, logout_user
-from flask_wtf.csrf import generate_csrf
+from flask_login import current_user, login_required
+from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from sqlalchemy.orm.exc import ObjectDeletedError
 from werkzeug import exceptions
 from werkzeug.routing import IntegerConverter
@@ -23,10 +34,11 @@ import database
 import forms
 import owner
 import pictures
+import rate_limits
 import rendering
 import search
 import security
-from database import db, locked
+from database import atomic, db
 from models import (
     COMMENT_EDIT_MINUTES,
     COUNT_MAX,
@@ -46,7 +58,6 @@ from models import (
     id_of,
     page_of,
     place_at,
-    sent_before,
 )
 
 RETRY_AFTER = 10  # seconds; a database server restarts in less
@@ -54,11 +65,23 @@ FEED_MAX = 20  # entries; readers ask often enough to miss none
 SITEMAP_MAX = 2_000  # addresses in a file, made in 0.1 s; the protocol allows 50,000
 ARCHIVE_MAX = 500  # titles on a page, about 100 kB
 FEEDS = {"xml": "application/atom+xml", "json": "application/feed+json"}
+WAITS = "Your comment waits for approval. Until then nobody else reads it."
 NO_SIGN_UP = {
     "closed": "New accounts are not made here at present.",
     "invite": "A new account needs an invitation, which works once. Ask the owner for a new one.",
 }
+# Views that show themselves again, with what was typed, where the CSRF token is missing or wrong.
+FORMS = {
+    "blog.new_post",
+    "blog.edit_post",
+    "blog.new_comment",
+    "blog.edit_comment",
+    "blog.log_in",
+    "blog.sign_up",
+}
 NOT_SHOWN = {"csrf_token", "password", "confirm", "current", "website"}  # again on an error page
+
+Text = TypeVar("Text", Post, Comment)
 
 blog = Blueprint("blog", __name__)
 
@@ -86,8 +109,13 @@ def create_app(instance_path: str | None = None, **settings: Any) -> Flask:
     security.init_app(app)
     app.register_blueprint(blog)
     app.register_blueprint(owner.pages)
+    # After the hooks that bound a form and that hide the owner's pages from strangers.
+    CSRFProtect(app)
+    rate_limits.init_app(app)
+    search.init_app(app)
     app.register_error_handler(exceptions.HTTPException, show_error)
     app.register_error_handler(exceptions.InternalServerError, show_failure)
+    app.register_error_handler(CSRFError, show_csrf_error)
     app.register_error_handler(ObjectDeletedError, show_loss)
     for kind in (exceptions.SecurityError, exceptions.BadHost):
         app.register_error_handler(kind, lambda error: error)  # without a host, no page has links
@@ -127,6 +155,8 @@ def home(kind: str = "html") -> ResponseReturnValue:
 def show_user(username: str, kind: str = "html") -> ResponseReturnValue:
     """One author's posts, newest first."""
     user = db.first_or_404(User.named(username).where(User.banned_at.is_(None)))
+    if user.is_deleted:
+        abort(404)
     posts = Post.published().where(Post.author_id == user.id)
     return show_list(posts, kind, f"Posts by {user.name}", author=user)
 
@@ -143,24 +173,22 @@ def show_tag(tag: str, kind: str = "html") -> ResponseReturnValue:
 @blog.get("/tags")
 def tags() -> ResponseReturnValue:
     """Every tag and the number of its posts."""
-    return render("tags.html", tags=db.session.execute(Tag.counted()), most=TAG_COUNT_MAX)
+    counted = [row for row in db.session.execute(Tag.counted()) if row[1]]
+    return render("tags.html", tags=counted, most=TAG_COUNT_MAX)
 
 
 @blog.get("/search")
 def search_posts() -> ResponseReturnValue:
     """The posts that hold every word of a query, newest first."""
     query = " ".join(forms.tidy(request.args.get("q", "")).split())[: search.QUERY_MAX]
-    security.spend({"search by address": security.address()})
     asked = search.phrases(query)
     if not asked:
         return render("search.html", query=query)
     posts = search.found(asked, place("before"), place("after"))
     heading, shown = f"Search for {query}", search.pattern(asked)
-    page = show_list(posts, heading=heading, query=query, asked=shown)
-    response = current_app.make_response(page)
-    # Pages far down are asked for once, and would push out others.
-    response.cache_control.no_store = bool(request.args.keys() & {"before", "after"})
-    return response
+    if request.args.keys() & {"before", "after"}:
+        cache.skip()  # pages far down are asked for once, and would push out others
+    return show_list(posts, heading=heading, query=query, asked=shown)
 
 
 def show_list(
@@ -213,6 +241,8 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     before = request.args.get("before", ID_MAX, type=id_of)
     under = Comment.under(post, current_user).where(Comment.id < before)
     comments = db.session.scalars(under.limit(COUNT_MAX + 1)).all()
+    if any(comment.is_waiting for comment in comments):
+        g.is_private = True
     # A form would set a cookie, and visitors have none.
     is_open = post.is_published and not post.comments_closed
     form = forms.CommentForm() if current_user.is_authenticated and is_open else None
@@ -223,6 +253,8 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
 def visible_post(id: int) -> Post:
     """The post; 404 unless one may read it."""
     post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    if not post.is_published:
+        g.is_private = True
     return post
 
 
@@ -265,6 +297,7 @@ def privacy() -> ResponseReturnValue:
 def healthz() -> ResponseReturnValue:
     """For monitors: 200 if the database answers, else 503."""
     db.session.execute(sa.select(1))
+    cache.skip()
     return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
 
 
@@ -277,6 +310,7 @@ def new_post() -> ResponseReturnValue:
     """Write a post. 403 for members."""
     if not current_user.may_post:
         abort(403, "Your account can comment, but not post.")
+    cache.skip()  # each tab has a random value of its own
     return write(Post(author_id=current_user.id, published_at=NEVER), forms.PostForm())
 
 
@@ -287,7 +321,7 @@ def edit_post(id: int) -> ResponseReturnValue:
     post = editable_post(id)
     if not current_user.may_post:
         abort(403, "Your account can comment, but not post.")
-    if post.withheld_at:
+    if post.author.banned_at:
         abort(403, "Its author is banned. Lift the ban before you change it.")
     later = None if post.is_draft or post.is_published else post.published_at
     at = later and later.astimezone(current_app.config["ZONE"]).replace(tzinfo=None)
@@ -303,11 +337,7 @@ def write(post: Post, form: forms.PostForm) -> ResponseReturnValue:
         add_picture(form)
     is_text = action != "picture" and not form.errors
     if is_text and form.validate_on_submit() and action != "preview":
-        hold(post if post.id else None)
-        if form.version.data in (None, "", post.version):
-            return save(post, form, action)
-        form.version.data = post.version
-        return render("post_form.html", form=form, post=post, is_conflict=True), 409
+        return save(post, form, action)
     if not form.is_submitted():
         form.version.data = post.version
     preview = action == "preview" and not form.errors
@@ -325,31 +355,68 @@ def add_picture(form: forms.PostForm) -> None:
     except ValueError as error:
         form.picture.errors = [str(error)]
         return
-    picture = Picture.add(current_user.id, webp, size)
-    db.session.commit()
+    author_id = current_user.id
+    try:
+        with atomic():
+            picture = Picture.add(author_id, webp, size)
+    except sa.exc.IntegrityError:  # the same one is added at this moment
+        with atomic():
+            picture = Picture.add(author_id, webp, size)
     form.add_picture(url_for("blog.show_picture", name=picture.name))
     flash("The picture is at the end of the text.")
 
 
 def save(post: Post, form: forms.PostForm, action: str) -> ResponseReturnValue:
-    """Take over what was typed, and lead to the post; a second click, to the post of the first."""
-    done = "Your changes are saved." if post.is_published else "Your post is published."
-    typed = {"title": form.title.data, "body": form.body.data}
-    if not post.id:
-        post = sent_before(Post, author_id=post.author_id, **typed) or post
-    if not post.id:
-        security.check_texts(Post)
-    elif post.is_published and (post.title, post.body) != tuple(typed.values()):
+    """Save what was typed, and lead to the post; 409 if it was edited elsewhere meanwhile."""
+    was_published = post.is_published
+    try:
+        post, is_conflict = store(post, form, action)
+    except sa.exc.IntegrityError:  # of two clicks at once, this is the second
+        post, is_conflict = store(post, form, action)
+    if is_conflict:
+        form.version.data = post.version
+        return render("post_form.html", form=form, post=post, is_conflict=True), 409
+    if post.is_draft:
+        flash("Your draft is saved.")
+    elif post.is_scheduled:
+        flash("Your post is scheduled.")
+    else:
+        flash("Your changes are saved." if was_published else "Your post is published.")
+    return redirect(post_url(post), 303)
+
+
+def store(post: Post, form: forms.PostForm, action: str) -> tuple[Post, bool]:
+    """The post with what was typed; or as it is, and True, if it was edited elsewhere meanwhile."""
+    is_new = post.id is None
+    author_id = post.author_id
+    with atomic():
+        if not is_new:
+            post = for_update(post)
+            is_conflict = form.version.data not in (None, "", post.version)
+        else:
+            # A second click, or Back and another one, leads to the post of the first.
+            sent = Post.submitted(author_id, form.submission.data).with_for_update(of=Post)
+            post = db.session.scalar(sent) or post
+            typed = (form.title.data, form.body.data)
+            is_conflict = bool(post.edited_at) and (post.title, post.body) != typed
+        if not is_conflict:
+            change(post, form, action)
+            post.edited_at = post.edited_at if is_new else database.now()
+    return post, is_conflict
+
+
+def change(post: Post, form: forms.PostForm, action: str) -> None:
+    """Save a post with what was typed; TooManyRequests if too many were published lately."""
+    was_draft = post.is_draft
+    typed = (form.title.data, form.body.data)
+    if post.is_published and (post.title, post.body) != typed:
         post.updated_at = database.now()
-    post.title, post.body = typed.values()
+    post.title, post.body = typed
     post.tags, post.comments_closed = form.tag_names(), form.comments_closed.data
     post.published_at = form.published_at(post.published_at, action)
-    db.session.add(post)
-    db.session.commit()
-    if not post.is_published:
-        done = "Your draft is saved." if post.is_draft else "Your post is scheduled."
-    flash(done)
-    return redirect(post_url(post), 303)
+    Post.save(post)
+    if was_draft and not post.is_draft:
+        rate_limits.count("post")
 
 
 @blog.get("/pictures/<name>")
@@ -382,27 +449,26 @@ def editable_post(id: int) -> Post:
     return post
 
 
-def hold(text: Post | Comment | None = None) -> None:
-    """Lock one's account and the text until the commit, and read the text again.
-
-    400 if one was banned meanwhile, 404 if the text was deleted.
-    """
-    if not User.hold(current_user.id):
-        logout_user()
-        ask_to_log_in()
-    if text:
-        same = sa.select(type(text)).where(type(text).id == text.id)
-        db.first_or_404(locked(same, of=type(text)))
+def for_update(text: Text) -> Text:
+    """The post or comment as it is now, locked until the commit; 404 if it was deleted."""
+    kind = type(text)
+    found: Text = db.first_or_404(
+        sa.select(kind).where(kind.id == text.id).with_for_update(of=kind)
+    )
+    return found
 
 
-def delete(text: Post | Comment, question: str, back: str) -> ResponseReturnValue:
+def delete(text: Text, question: str, back: str) -> ResponseReturnValue:
     """Ask the question, a template, or delete the text and lead back to that path."""
     form = forms.Form()
     if not form.validate_on_submit():
         return render(question, form=form, text=text), form.status
-    hold(text)
-    db.session.delete(text)
-    db.session.commit()
+    with atomic():
+        text = for_update(text)
+        if isinstance(text, Post):
+            Post.delete(Post.id == text.id)
+        else:
+            db.session.delete(text)
     flash("It is deleted.")
     return redirect(back, 303)
 
@@ -421,27 +487,35 @@ def new_comment(id: int) -> ResponseReturnValue:
         abort(403, "This post takes no more comments.")
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=post), form.status
-    hold()
-    typed = {"post_id": id, "author_id": current_user.id, "body": form.body.data}
-    comment = sent_before(Comment, **typed)
-    if not comment:
-        security.check_texts(Comment)
-        comment = Comment(**typed, post=post, author=db.session.get(User, current_user.id))
-        try:
-            take(comment)
-        except sa.exc.IntegrityError:
-            db.session.rollback()
-            abort(404)
-    return redirect(post_url(post, f"comment-{comment.id}"), 303)
+    path = post_url(post)
+    comment = add_comment(post, form)
+    return redirect(f"{path}#comment-{comment.id}", 303)
 
 
-def take(comment: Comment) -> None:
-    """Save a comment that is new or changed: shown, or waiting for approval."""
-    if comment.must_wait(current_app.config["MODERATION"]):
-        comment.state = "waiting"
-        flash("Your comment waits for approval. Until then nobody else reads it.")
-    db.session.add(comment)
-    db.session.commit()
+def add_comment(post: Post, form: forms.CommentForm) -> Comment:
+    """Save a comment, shown or waiting; a second click leads to the one of the first."""
+    body, post_id, author_id = form.body.data, post.id, current_user.id
+    submission = Comment.submission_of(form.submission.data, body)
+    # Decided before the transaction: the text is rendered for it.
+    must_wait = Comment.must_wait(body, post, current_user, current_app.config["MODERATION"])
+    same = sa.select(Comment).filter_by(author_id=author_id, submission=submission)
+    try:
+        with atomic():
+            if comment := db.session.scalar(same):
+                return comment
+            comment = Comment(
+                post_id=post_id, author_id=author_id, body=body, submission=submission
+            )
+            comment.state = "waiting" if must_wait else "shown"
+            db.session.add(comment)
+            db.session.flush()
+            rate_limits.count("comment")
+    except sa.exc.IntegrityError:  # the second of two clicks at once, or the post was deleted
+        found: Comment = db.first_or_404(same)
+        return found
+    if must_wait:
+        flash(WAITS)
+    return comment
 
 
 @blog.route("/comments/<id:id>/edit", methods=["GET", "POST"])
@@ -451,14 +525,19 @@ def edit_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     if not comment.is_editable_by(current_user):
         abort(403, f"Only its author edits a comment, and for {COMMENT_EDIT_MINUTES} minutes.")
-    form = forms.CommentForm(obj=comment)
+    form = forms.CommentForm(data={"body": comment.body})
     if not form.validate_on_submit():
         return render("comment_form.html", form=form, post=comment.post), form.status
-    hold(comment)
-    form.populate_obj(comment)
-    if db.session.is_modified(comment):
-        comment.updated_at = database.now()
-        take(comment)
+    body, moderation = form.body.data, current_app.config["MODERATION"]
+    must_wait = Comment.must_wait(body, comment.post, comment.author, moderation)
+    with atomic():
+        comment = for_update(comment)
+        is_changed = comment.body != body
+        if is_changed:
+            comment.body, comment.updated_at = body, database.now()
+            comment.state = "waiting" if must_wait else comment.state
+    if is_changed and must_wait:
+        flash(WAITS)
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 
@@ -469,12 +548,8 @@ def approve_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     if not comment.post.is_editable_by(current_user):
         abort(403)
-    forms.require_token()
-    if not User.hold(comment.author_id):
-        abort(403)
-    hold(comment)
-    owner.approve(comment)
-    db.session.commit()
+    with atomic():
+        owner.approve(for_update(comment))
     return redirect(post_url(comment.post, f"comment-{comment.id}"), 303)
 
 
@@ -512,14 +587,15 @@ def sign_up() -> ResponseReturnValue:
     form = forms.SignUpForm()
     form.name = form.username.data or ""
     if form.validate_on_submit():
-        security.spend({"sign-up by address": security.address()})
         password_hash = security.hash_password(form.password.data)
         try:
-            return welcome(User.create(form.username.data, password_hash, **rules), keep=False)
+            with atomic():
+                user = User.create(form.username.data, password_hash, **rules)
+                security.log_in(user, keep=False)
+            return redirect(next_path(), 303)
         except PermissionError:  # somebody was faster with it
             abort(403, NO_SIGN_UP["invite"])
         except sa.exc.IntegrityError:
-            db.session.rollback()
             form.username.errors = [forms.TAKEN]
     is_first = User.may_be_created("closed", None)  # as no other account may
     context = {"form": form, "is_invited": bool(invitation), "is_first": is_first}
@@ -531,22 +607,22 @@ def log_in() -> ResponseReturnValue:
     """Log in, then go back to where it was asked for."""
     form = forms.LogInForm()
     if form.validate_on_submit():
-        name, address = form.username.data.lower(), security.address()
-        tries = {
-            "log-in by name and address": f"{name} {address}",
-            "log-in by name": name,
-            "log-in by address": address,
-        }
-        security.spend(tries)
-        user = db.session.scalar(User.named(name))
-        stored = user.password_hash if user else ""
+        user = db.session.scalar(User.named(form.username.data))
         if security.is_password_of(user, form.password.data) and user:
-            security.give_back(tries)
-            if security.is_still(stored, user) and not user.banned_at:
-                return welcome(user, keep=form.remember.data)
-            db.session.commit()
+            unchanged = security.unchanged(user)
+            with atomic():
+                user = db.session.scalar(unchanged)
+                if user:
+                    security.log_in(user, form.remember.data)
+            if user:
+                return redirect(next_path(), 303)
         form.form_errors.append("This username and password do not belong together.")
     return render("log_in.html", form=form), form.status
+
+
+def next_path() -> str:
+    """The page of this site that the query's `next` names, or home."""
+    return security.safe_path(request.args.get("next")) or url_for("blog.home")
 
 
 @blog.route("/password/<token>", methods=["GET", "POST"])
@@ -560,27 +636,18 @@ def reset_password(token: str) -> ResponseReturnValue:
     if not form.validate_on_submit():
         return render("password.html", form=form), form.status
     password_hash = security.hash_password(form.password.data)
-    if security.user_of_reset(token) != user:
-        abort(404)
-    user.change_password(password_hash)
-    db.session.commit()
+    with atomic():
+        user = security.user_of_reset(token) or abort(404)
+        user.change_password(password_hash)
     flash("Your password is changed. Log in with the new one.")
     return redirect(url_for("blog.log_in"), 303)
-
-
-def welcome(user: User, keep: bool) -> ResponseReturnValue:
-    """Log the user in and lead to `next`, if that is a page of this site, or home."""
-    security.log_in(user, keep)
-    db.session.commit()
-    return redirect(security.safe_path(request.args.get("next")) or url_for("blog.home"), 303)
 
 
 @blog.post("/logout")
 def log_out() -> ResponseReturnValue:
     """End this browser's session."""
-    forms.require_token()
-    security.log_out()
-    db.session.commit()
+    with atomic():
+        security.log_out()
     return redirect(url_for("blog.home"), 303)
 
 
@@ -601,8 +668,8 @@ def account() -> ResponseReturnValue:
     """What others are told about oneself, and the pictures that no post shows any more."""
     form = forms.AccountForm(obj=current_user)
     if form.validate_on_submit():
-        form.populate_obj(current_user)
-        db.session.commit()
+        with atomic():
+            form.populate_obj(current_user)
         flash("Your account is changed.")
         return redirect(url_for("blog.account"), 303)
     return render("account.html", form=form, pictures=Picture.unused_by(current_user)), form.status
@@ -615,11 +682,13 @@ def change_password() -> ResponseReturnValue:
     form = forms.NewPasswordForm()
     form.name = current_user.username
     if form.validate_on_submit() and is_current_password(form):
-        stored = current_user.password_hash
+        unchanged = security.unchanged(current_user)
         password_hash = security.hash_password(form.password.data)
-        if security.is_still(stored, current_user):
-            current_user.change_password(password_hash, keep=current_user.session_id)
-            db.session.commit()
+        with atomic():
+            user = db.session.scalar(unchanged)
+            if user:
+                user.change_password(password_hash, keep=user.session_id)
+        if user:
             flash("Your password is changed, and every other browser logged out.")
             return redirect(url_for("blog.account"), 303)
         form.current.errors = ["This is not your password any more."]
@@ -628,12 +697,8 @@ def change_password() -> ResponseReturnValue:
 
 def is_current_password(form: forms.CurrentPasswordForm) -> bool:
     """Whether it is typed in the form, which says so if not."""
-    tries = {"own password": current_user.username}
-    security.spend(tries)
     is_right = security.is_password_of(current_user, form.current.data)
-    if is_right:
-        security.give_back(tries)
-    else:
+    if not is_right:
         form.current.errors = ["This is not your password."]
     return is_right
 
@@ -652,10 +717,9 @@ def export() -> ResponseReturnValue:
 @login_required
 def log_out_everywhere() -> ResponseReturnValue:
     """End every session of the account, this one too."""
-    forms.require_token()
-    current_user.end_sessions()
-    security.log_out()
-    db.session.commit()
+    with atomic():
+        current_user.end_sessions()
+        security.log_out()
     return redirect(url_for("blog.home"), 303)
 
 
@@ -665,12 +729,11 @@ def delete_account() -> ResponseReturnValue:
     """Ask, then delete the account and its posts; the comments go too, or stay without a name."""
     form = forms.LeaveForm()
     if form.validate_on_submit() and is_current_password(form):
-        if current_user.is_needed:
-            abort(403, "You are the only owner. Make somebody else an owner first.")
-        hold()
-        current_user.leave(with_comments=form.comments.data)
-        security.log_out()
-        db.session.commit()
+        with atomic():
+            if current_user.is_only_owner():
+                abort(403, "You are the only owner. Make somebody else an owner first.")
+            current_user.leave(with_comments=form.comments.data)
+            security.log_out()
         flash("Your account is deleted.")
         return redirect(url_for("blog.home"), 303)
     return render("delete_account.html", form=form), form.status
@@ -680,11 +743,10 @@ def delete_account() -> ResponseReturnValue:
 @login_required
 def delete_picture() -> ResponseReturnValue:
     """Delete a picture of one's own that no post shows."""
-    forms.require_token()
-    for picture in Picture.unused_by(current_user):
-        if picture.name == request.form.get("picture"):
-            db.session.delete(picture)
-    db.session.commit()
+    with atomic():
+        for picture in Picture.unused_by(current_user):
+            if picture.name == request.form.get("picture"):
+                db.session.delete(picture)
     return redirect(url_for("blog.account", _anchor="pictures"), 303)
 
 
@@ -755,6 +817,21 @@ def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseRetur
     context |= {"typed": typed, "query": args.get("q", "")}
     response.set_data(render("error.html", error=error, **context))
     return response
+
+
+def show_csrf_error(_error: CSRFError) -> ResponseReturnValue:
+    """A form with what was typed, which finds the token wrong itself and saves nothing; status 400.
+
+    Elsewhere, the page of the error.
+    """
+    if request.endpoint not in FORMS:
+        sentence = "Nothing has changed: the page was too old. Go back, reload it and try again."
+        return show_error(exceptions.BadRequest(sentence))
+    try:
+        response: ResponseReturnValue = current_app.dispatch_request()
+        return response
+    except exceptions.HTTPException as refusal:
+        return show_error(refusal)
 
 
 def show_loss(_error: ObjectDeletedError) -> ResponseReturnValue:

@@ -26,7 +26,7 @@ import yaml
 import forms
 import models
 import wordpress
-from database import Base, UTCDateTime, db, now, wait_in_line
+from database import Base, UTCDateTime, db, now
 from models import EPOCH, NEVER, Comment, Picture, Post, User
 from pictures import BYTES_MAX
 
@@ -120,7 +120,6 @@ class Import:
     """One import: what it knows of the blog, how each kind of thing comes in, and what it did."""
 
     def __init__(self, zone: tzinfo, author: str, track: Track) -> None:
-        wait_in_line(db.session.connection())
         self.zone, self.track = zone, track
         # What it did: numbers by noun, and sentences that begin with a place in the file.
         self.added, self.known, self.left_out = Counter[str](), Counter[str](), Counter[str]()

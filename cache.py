@@ -1,358 +1,348 @@
-"""Whole pages from memory: for all visitors without a session, and for each reader with one.
+"""Whole pages from memory: for visitors, and for each session of those who are logged in.
 
-What is kept is good while the database's own change counter stands where it stood before it was
-made. So nothing is ever stale, and no code has to say what it changed.
+A page is valid while the version of the database equals the one that was read before the page was
+rendered. So no page is stale, and no code has to say what it changed.
 """
 
 import gzip
 import hashlib
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from math import inf
-from mmap import ACCESS_READ, mmap
+from operator import attrgetter
 from pathlib import Path
-from sys import getsizeof
-from threading import Lock, RLock
+from threading import Event, Lock
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
-from flask import Flask, current_app, g, request, session
+from cachetools import LRUCache
+from flask import Flask, request
 from flask import Response as FlaskResponse
-from flask_login import current_user
 from werkzeug.wrappers import Response
 
 from database import db
 
-ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and zipped; more pushes out many others
-OVERHEAD = 2_000  # bytes of an entry beside its key and its text
-ZIPPED_MIN = 500  # bytes; less is not worth a header
-ZIPPED_LEVEL = 6  # 23 kB in 0.5 ms
-WAIT_MAX = 1  # seconds for the counter, or for who makes the same page
-HEADER = 48  # bytes of the WAL-index
-LOOK_MAX = 0.001  # seconds until it is looked again whether the SQLite file is the same
-DIALECTS = ("sqlite", "postgresql")  # which tell of changes
-MARK = "blog.mark"  # in a request's environ: read before its first query
-# Of a request's environ, what a page for everybody depends on.
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and compressed; more pushes out many others
+OVERHEAD = 2_000  # bytes of an entry beside its key and its body
+GZIP_MIN = 500  # bytes; less is not worth a header
+GZIP_LEVEL = 6  # 23 kB in 0.5 ms
+WAIT_MAX = 1  # seconds for the version, or for another request that renders the same page
+VERSION_MAX = 0.001  # seconds until the version is read again; it takes 5 to 100 µs
+VERSIONS = {
+    "sqlite": "PRAGMA data_version",
+    # NULL on a standby, whose snapshot leaves out what is being replayed. The time of the start
+    # tells servers apart behind a pooler.
+    "postgresql": "SELECT CASE WHEN NOT pg_is_in_recovery() "
+    "THEN pg_current_snapshot()::text || pg_postmaster_start_time()::text END",
+}
+# Of a request's environ, what a page depends on beside the cookie.
 KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
-# Of the first visitor to a page: cookies, and the conditions, which only the cache answers.
-NOT_ASKED = {"HTTP_COOKIE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
-NOT_KEPT = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
+# Conditions of the first request, which only the cache answers.
+CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
+UNCACHED = "blog.uncached"  # in a request's environ: its response is not for other requests
+ENDS_AT = "blog.ends_at"  # in a request's environ: seconds since 1970, the end of its session
+NOT_CACHED = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
 OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does without
-TRANSIENT = 429  # and higher: the status of an answer that may be another one the next moment
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
 TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
 NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)", re.IGNORECASE)
-Kept = TypeVar("Kept")
+Headers = list[tuple[str, str]]
+Key = tuple[str, ...]
 
 
-class Memory:
-    """Texts made from the database, until it changes; the least recently used go first.
+class Version(NamedTuple):
+    """What a page is made from: a state of the database, and a time until which it holds."""
 
-    PostgreSQL tells of changes by the transactions that one sees, SQLite by the header of its
-    WAL-index, which is what its own connections look at (sqlite.org/walformat.html §2.1). To ask
-    `PRAGMA data_version` would let other threads run meanwhile, and take ten times as long.
+    name: object
+    due_at: float  # seconds since 1970, when the next scheduled post is published
+
+
+class Reading(NamedTuple):
+    """A version, and how long it can be believed."""
+
+    version: Version | None
+    checkin: object
+    until: float  # of the monotonic clock
+
+
+class Versions:
+    """Reads the version of the database, on a connection that does nothing else.
+
+    It is read at most once per millisecond, and at once after a connection has gone back to the
+    pool: that comes after COMMIT, and before the answer is sent. So a process sees its own writes,
+    and those of others a millisecond later.
     """
 
-    def __init__(
-        self, engine: sa.Engine, most: int, due: Callable[[], sa.Select[datetime]]
-    ) -> None:
-        self.engine, self.most, self.due = engine, most, due
-        self.file = engine.url.database if engine.dialect.name == "sqlite" else None
-        self.lock, self.asking = Lock(), RLock()  # of the entries, and of the connection
-        self.turns: dict[int, Future[int | None]] = {}  # of those who ask next, by process
-        self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self.size = self.number = 0
-        self.until = -inf  # seconds of a clock that nobody sets
-        self.ends_at = inf  # seconds since 1970
-        self.process = os.getpid()  # that opened the engine's connections
-        self.place: tuple[int, ...] = ()  # of the connection: its process, and its file
-        self.connection: Any = None
-        self.index: Any = None
-        self.state: bytes | None = None
-        sa.event.listen(engine, "engine_disposed", self._close)
+    def __init__(self, engine: sa.Engine, next_due: Callable[[], sa.Select[datetime]]) -> None:
+        self.engine, self.next_due = engine, next_due
+        self.lock = Lock()
+        self.connection: Any = None  # of the driver
+        self.checkin = object()  # another one after each
+        self.reading = Reading(None, None, -inf)
+        sa.event.listen(engine, "checkin", self._note_checkin)
+        sa.event.listen(engine, "engine_disposed", self._disconnect)
 
-    def mark(self) -> int | None:
-        """A number that changes with the database, to be read before what is made from it.
-
-        None when it is not known, and nothing can be kept. Takes less than 1 µs on SQLite.
-        """
-        process, index = os.getpid(), self.index
-        is_ours = index and monotonic() < self.until and self.process == process
-        if is_ours and index[:HEADER] == self.state:
-            return self.number
-        mine: Future[int | None] = Future()
-        turn = self.turns.setdefault(process, mine)
-        if turn is mine:
-            turn.set_result(self._asked())
-        with suppress(TimeoutError):
-            return turn.result(WAIT_MAX)
-        return None
-
-    def _asked(self) -> int | None:
-        """The number, for all who came before the database is asked for it."""
-        is_free = self.asking.acquire(timeout=WAIT_MAX)
-        del self.turns[os.getpid()]  # who comes from now on waits for the next answer
-        if not is_free:
+    def current(self) -> Version | None:
+        """The version, to be read before a page is rendered; None when it is not known."""
+        version, checkin, until = self.reading
+        if checkin is self.checkin and monotonic() < until:
+            return version
+        if not self.lock.acquire(timeout=WAIT_MAX):
             return None
         try:
-            self._ask()
-            return self.number
-        except Exception:  # whatever it is: pages are made anew, and say what is wrong
-            self.state, self.until = None, -inf
-            if not self.file:
-                self._close()
-            return None
+            # Another thread may have read it while this one waited for the lock.
+            version, checkin, until = self.reading
+            if checkin is self.checkin and monotonic() < until:
+                return version
+            self.reading = self._read()
+            return self.reading.version
         finally:
-            self.asking.release()
+            self.lock.release()
 
-    def _ask(self) -> None:
-        """Forget everything if the database has changed, or the next scheduled post is due."""
-        asked_at = monotonic()
-        place: tuple[int, ...] = (os.getpid(),)
-        if self.file:
-            file = os.stat(self.file)
-            place += (file.st_ino, file.st_dev)
-        if place != self.place:
-            self._connect(place)
-        state = self.index[:HEADER] if self.index else self._snapshot()
-        if state != self.state or time() >= self.ends_at:
-            with self.lock:
-                self.entries.clear()
-                self.size, self.number = 0, self.number + 1
-            with self.engine.connect() as connection:
-                due = connection.scalar(self.due())
-            self.ends_at, self.state = due.timestamp() if due else inf, state
-        self.until = asked_at + min(LOOK_MAX, self.ends_at - time())
+    def _read(self) -> Reading:
+        """Read the version; a check-in that comes meanwhile makes the next request read again."""
+        checkin, asked_at = self.checkin, monotonic()
+        try:
+            name = self._name()
+            last = self.reading.version
+            if name is None:
+                version = None
+            elif last and name == last.name and time() < last.due_at:
+                version = last
+            else:
+                version = Version(name, self._due_at())
+        except Exception:  # whatever it is: pages are rendered, and say what is wrong
+            self._close()
+            version = None
+        left = version.due_at - time() if version else inf
+        return Reading(version, checkin, asked_at + min(VERSION_MAX, left))
 
-    def _connect(self, place: tuple[int, ...]) -> None:
-        """Begin anew: at first, after a fork, and when the SQLite file is another."""
-        # All of the old ones first: SQLite mixes them up with new ones in a process.
-        if self.place or self.process != os.getpid():
-            self.engine.dispose(close=self.process == os.getpid())
+    def _name(self) -> object:
+        """The database's own word for its version, None for unknown."""
+        if not self.connection:
+            self._connect()
+        cursor = self.connection.cursor()
+        cursor.execute(VERSIONS[self.engine.dialect.name])
+        row = cursor.fetchone()
+        cursor.close()
+        # Each connection of SQLite counts on its own.
+        return (self.connected, row[0]) if row[0] is not None else None
+
+    def _connect(self) -> None:
         connection = self.engine.raw_connection()
-        self.connection, self.process = connection.driver_connection, os.getpid()
+        self.connection = connection.driver_connection
         connection.detach()
-        if self.file:
-            self.connection.execute("SELECT 1 FROM posts").fetchone()  # makes the WAL-index
-            # To close it would end the locks that SQLite has on it in this process: fcntl(2).
-            self.descriptor = os.open(f"{os.path.realpath(self.file)}-shm", os.O_RDONLY)
-            self.index = mmap(self.descriptor, HEADER, access=ACCESS_READ)
-        else:
-            self.connection.autocommit = True  # or it would be idle in a transaction
-            self.connection.pgconn.prepare(b"mark", b"SELECT pg_current_snapshot()")
-        self.place = place
+        if self.engine.dialect.name == "postgresql":
+            self.connection.autocommit = True  # or it would stay in a transaction
+        self.process, self.connected = os.getpid(), object()
 
-    def _snapshot(self) -> bytes:
-        """The transactions that one sees on PostgreSQL; OSError if it does not answer."""
-        answer: bytes | None = self.connection.pgconn.exec_prepared(b"mark", None).get_value(0, 0)
-        if answer is None:
-            raise OSError
-        return answer
+    def _due_at(self) -> float:
+        with self.engine.connect() as connection:
+            due = connection.scalar(self.next_due())
+        return due.timestamp() if due else inf
 
-    def _close(self, _engine: sa.Engine | None = None) -> None:
-        """End the connection, with the engine's others; the next mark opens another."""
-        with self.asking:  # or a thread that asks just now would crash the process
-            if self.connection and self.process == os.getpid():
-                self.connection.close()
-            if self.index:
-                os.close(self.descriptor)
-            self.connection = self.index = self.state = None
-            self.place = ()
+    def _note_checkin(self, *_: object) -> None:
+        self.checkin = object()
 
-    def get(self, mark: int, key: Hashable) -> Any:
-        """What was kept for the key since the mark, or None."""
-        with self.lock:
-            entry = self.entries.get(key) if mark == self.number else None
-            if entry is None:
-                return None
-            self.entries.move_to_end(key)
-            return entry[0]
+    def _disconnect(self, *_: object) -> None:
+        """Close the connection, with the engine's others; the next request opens another."""
+        # In a forked process, a thread of the parent may have the lock for ever.
+        if not self.lock.acquire(timeout=WAIT_MAX):
+            self.lock = Lock()
+            self.lock.acquire()
+        self._close()
+        self.lock.release()
 
-    def put(self, mark: int, key: Hashable, value: Any, size: int) -> None:
-        """Keep a value of that many bytes, made after the mark was read."""
-        size += OVERHEAD
-        with self.lock:
-            if mark != self.number or size > ENTRY_MAX:
-                return
-            self.size += size - self.entries.pop(key, (None, 0))[1]
-            self.entries[key] = (value, size)
-            while self.size > self.most:
-                self.size -= self.entries.popitem(last=False)[1][1]
+    def _close(self) -> None:
+        # To close a connection of the parent process would end it there.
+        if self.connection and self.process == os.getpid():
+            self.connection.close()
+        self.connection, self.reading = None, Reading(None, None, -inf)
 
 
 class Page:
-    """A response for everybody, as it is and, from its second use on, compressed."""
+    """A response as it is and, from its second use on, compressed."""
 
-    def __init__(self, response: Response) -> None:
-        self.body, self.is_used = response.get_data(), False
+    def __init__(self, response: Response, version: Version, ends_at: float) -> None:
+        self.version, self.ends_at = version, ends_at
+        self.body, self.compressed = response.get_data(), b""
+        self.is_used = False
         is_text = TEXTS.match(response.mimetype or "")
-        self.is_zippable = bool(is_text) and len(self.body) >= ZIPPED_MIN
-        if self.is_zippable:
+        self.is_compressible = bool(is_text) and len(self.body) >= GZIP_MIN
+        if self.is_compressible:
             response.vary.add("Accept-Encoding")
-        self.headers = [pair for pair in response.headers if pair[0] not in NOT_KEPT]
+        self.headers = [pair for pair in response.headers if pair[0] not in NOT_CACHED]
         digest = hashlib.blake2b(self.body, digest_size=16).hexdigest()
-        self.etags = f'"{digest}"', f'"{digest}-gzip"'
-        self.variants = {False: self._variant(self.body, self.etags[0])}
+        self.etag, self.compressed_etag = f'"{digest}"', f'"{digest}-gzip"'
+        self.full_headers = self._headers(self.body, self.etag)
+        self.compressed_headers: Headers = []
 
-    def _variant(self, body: bytes, etag: str, *more: tuple[str, str]) -> tuple[Any, bytes]:
-        length = ("Content-Length", str(len(body)))
-        return [*self.headers, ("ETag", etag), length, *more], body
+    @property
+    def size(self) -> int:
+        """Bytes that it takes at most."""
+        return 2 * len(self.body) + OVERHEAD
 
-    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+    def is_valid(self, version: Version) -> bool:
+        """Whether it shows what is in the database, and its session has not ended."""
+        return self.version == version and time() < self.ends_at
+
+    def _headers(self, body: bytes, etag: str, *more: tuple[str, str]) -> Headers:
+        return [*self.headers, ("ETag", etag), ("Content-Length", str(len(body))), *more]
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         """Answer a request for the page with 200, or 304 if the client has it."""
         accepted = environ.get("HTTP_ACCEPT_ENCODING", "")
-        zips = self.is_zippable and "gzip" in accepted and not NO_GZIP.search(accepted)
+        may_compress = self.is_compressible and "gzip" in accepted and not NO_GZIP.search(accepted)
         if known := environ.get("HTTP_IF_NONE_MATCH", ""):
-            for etag in self.etags[: 1 + zips]:
+            etags = [self.etag, self.compressed_etag] if may_compress else [self.etag]
+            for etag in etags:
                 if etag in known or known == "*":
                     headers = [pair for pair in self.headers if pair[0] not in OF_BODY]
                     start("304 Not Modified", [*headers, ("ETag", etag)])
                     return []
-        if zips and self.is_used and zips not in self.variants:
-            zipped = gzip.compress(self.body, ZIPPED_LEVEL, mtime=0)
-            self.variants[zips] = self._variant(zipped, self.etags[1], ("Content-Encoding", "gzip"))
+        headers, body = self.full_headers, self.body
+        if may_compress and self.is_used:
+            self._compress()
+            headers, body = self.compressed_headers, self.compressed
         self.is_used = True
-        headers, body = self.variants[zips and zips in self.variants]
         start("200 OK", headers.copy())  # servers may change it
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
+    def _compress(self) -> None:
+        if not self.compressed_headers:
+            compressed = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
+            self.compressed = compressed
+            encoding = ("Content-Encoding", "gzip")
+            self.compressed_headers = self._headers(compressed, self.compressed_etag, encoding)
 
-class Pages:
-    """The WSGI application whose answers for everybody come from memory.
 
-    Each is that to the first request of its kind. Requests that carry the session's cookie pass
-    through; answers that are errors, set a cookie or say "no-store" or "private" are not kept.
+class PageCache:
+    """A WSGI middleware that answers from memory, and asks the app for one page at a time.
+
+    The key of a page holds the session's cookie as it was sent, and the minute, since a comment can
+    be edited for some minutes.
     """
 
-    def __init__(self, app: Any, memory: Memory, cookie: str) -> None:
-        self.app, self.memory, self.cookie = app, memory, f"{cookie}="
-        self.turns: dict[Hashable, Future[Any]] = {}  # of those who make a page just now
+    def __init__(
+        self, app: "WSGIApplication", versions: Versions, cookie_name: str, bytes_max: int
+    ) -> None:
+        self.app, self.versions, self.cookie_name = app, versions, cookie_name
+        self.lock = Lock()  # of the pages
+        self.pages: LRUCache[Key, Page] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
+        self.in_flight: dict[tuple[Version, Key], Event] = {}
 
-    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         """Answer the request, from memory if that may be."""
-        is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        mark = self.memory.mark()  # for a form too: after a fork, it ends shared connections
-        environ[MARK] = mark if is_read else None
         if (
-            mark is None
-            or not is_read
-            or self.cookie in environ.get("HTTP_COOKIE", "")
+            environ["REQUEST_METHOD"] not in ("GET", "HEAD")
             or "HTTP_AUTHORIZATION" in environ
             or "HTTP_RANGE" in environ
         ):
-            return self.app(environ, start)  # type: ignore[no-any-return]
-        key = tuple([environ.get(name, "") for name in KEY])
-        answer = self.memory.get(mark, key) or self._made_in_turn(mark, key, environ)
-        return answer(environ, start)  # type: ignore[no-any-return]
+            return self.app(environ, start)
+        version = self.versions.current()
+        if version is None:
+            return self.app(environ, start)
+        key = self._key(environ)
+        answer = self._find(key, version) or self._render_once(key, version, environ)
+        return answer(environ, start)
 
-    def _made_in_turn(self, mark: int, key: tuple[str, ...], environ: dict[str, Any]) -> Any:
-        """What answers: made by the first of those who ask at once, for whom the others wait."""
-        mine: Future[Any] = Future()
-        turn = self.turns.setdefault((mark, key), mine)
-        if turn is not mine:
-            with suppress(TimeoutError):
-                return turn.result(WAIT_MAX)
-            return self.app
-        answer: Any = None
+    def _key(self, environ: "WSGIEnvironment") -> Key:
+        address = [environ.get(name, "") for name in KEY]
+        cookies = environ.get("HTTP_COOKIE", "")
+        if self.cookie_name in cookies:
+            return *address, cookies, str(time() // 60)
+        return tuple(address)
+
+    def _find(self, key: Key, version: Version) -> Page | None:
+        with self.lock:
+            page = self.pages.get(key)
+        return page if page and page.is_valid(version) else None
+
+    def _render_once(
+        self, key: Key, version: Version, environ: "WSGIEnvironment"
+    ) -> "WSGIApplication":
+        """The page by the first of those who ask at once; the others wait for it."""
+        rendered = Event()
+        other = self.in_flight.setdefault((version, key), rendered)
+        if other is not rendered:
+            other.wait(WAIT_MAX)
+            return self._find(key, version) or self.app
         try:
-            # It may have been made since this request looked.
-            answer = self.memory.get(mark, key) or self._made(mark, key, environ)
-            return answer
+            # It may have been rendered since this request looked.
+            return self._find(key, version) or self._render(key, version, environ)
         finally:
-            del self.turns[mark, key]
-            mine.set_result(answer if isinstance(answer, Page) else self.app)
+            del self.in_flight[version, key]
+            rendered.set()
 
-    def _made(self, mark: int, key: tuple[str, ...], environ: dict[str, Any]) -> Any:
-        """A page, which is kept, or the response if it is not for everybody."""
-        asked = {name: value for name, value in environ.items() if name not in NOT_ASKED}
+    def _render(self, key: Key, version: Version, environ: "WSGIEnvironment") -> "WSGIApplication":
+        """The app's response; as a page, and cached, if it may be."""
+        asked = {name: value for name, value in environ.items() if name not in CONDITIONS}
         asked["REQUEST_METHOD"] = "GET"
+        if len(key) == len(KEY):
+            asked.pop("HTTP_COOKIE", None)  # a visitor's, which the key does not hold
         response = Response.from_app(self.app, asked, buffered=True)
-        if response.status_code >= TRANSIENT:
+        if not is_cacheable(response, asked):
             return response
-        control = response.cache_control
-        is_private = control.no_store or control.private or "Set-Cookie" in response.headers
-        page = None if is_private or response.status_code != 200 else Page(response)
-        size = sum(map(getsizeof, key)) + (2 * len(page.body) if page else 0)
-        self.memory.put(mark, key, page or self.app, size)
-        return page or response
+        page = Page(response, version, asked.get(ENDS_AT, inf))
+        if page.size <= ENTRY_MAX:
+            with self.lock, suppress(ValueError):  # larger than all of the cache
+                self.pages[key] = page
+        return page
 
 
-def init_app(app: Flask, due: Callable[[], sa.Select[datetime]]) -> None:
-    """Keep pages in memory, where the database can say that it has changed, and files in browsers.
+def is_cacheable(response: Response, environ: "WSGIEnvironment") -> bool:
+    """Whether other requests of the same key may be given the response."""
+    is_once = UNCACHED in environ or "Set-Cookie" in response.headers
+    return response.status_code == 200 and not is_once
 
-    `due` gives the `Select` of when the next scheduled post is published.
+
+def skip() -> None:
+    """Do not cache the response to the current request."""
+    request.environ[UNCACHED] = True
+
+
+def end_at(at: datetime) -> None:
+    """Do not serve the response to the current request from memory after that time."""
+    request.environ[ENDS_AT] = at.timestamp()
+
+
+def init_app(app: Flask, next_due: Callable[[], sa.Select[datetime]]) -> None:
+    """Keep pages in memory, where the database tells its version, and files in browsers.
+
+    `next_due` gives the `Select` of when the next scheduled post is published.
     """
     if app.debug:
         return
     files = sorted(Path(str(app.static_folder)).iterdir())
     contents = b"".join(file.read_bytes() for file in files)
-    mark = hashlib.blake2b(contents, digest_size=6).hexdigest()
-    app.url_defaults(partial(_mark_static, mark))
-    app.after_request(partial(_keep_static, mark))
+    digest = hashlib.blake2b(contents, digest_size=6).hexdigest()
+    app.url_defaults(partial(_add_digest, digest))
+    app.after_request(partial(_let_browsers_keep, digest))
     with app.app_context():
-        memory = Memory(db.engine, app.config["CACHE_MAX"], due)
-    if memory.most and memory.engine.dialect.name in DIALECTS:
-        app.extensions["memory"] = memory
-        app.before_request(partial(_shown_before, memory))
-        app.after_request(partial(_keep_shown, memory))
-        pages = Pages(app.wsgi_app, memory, app.config["SESSION_COOKIE_NAME"])
-        app.wsgi_app = pages  # type: ignore[assignment,method-assign]  # Flask's way
+        engine = db.engine
+    bytes_max = app.config["CACHE_MAX"]
+    if bytes_max and engine.dialect.name in VERSIONS:
+        versions, cookie_name = Versions(engine, next_due), app.config["SESSION_COOKIE_NAME"]
+        cache = PageCache(app.wsgi_app, versions, cookie_name, bytes_max)
+        app.extensions["page_cache"] = cache
+        app.wsgi_app = cache  # type: ignore[assignment,method-assign]  # Flask's way
 
 
-def _mark_static(mark: str, endpoint: str, values: dict[str, Any]) -> None:
+def _add_digest(digest: str, endpoint: str, values: dict[str, object]) -> None:
     if endpoint == "static":
-        values["v"] = mark
+        values["v"] = digest
 
 
-def _keep_static(mark: str, response: Response) -> Response:
+def _let_browsers_keep(digest: str, response: FlaskResponse) -> FlaskResponse:
     """Let browsers keep a file whose address changes with its contents."""
-    if request.endpoint == "static" and request.args.get("v") == mark:
+    if request.endpoint == "static" and request.args.get("v") == digest:
         response.headers["Cache-Control"] = FOREVER
     return response
-
-
-def _shown_before(memory: Memory) -> FlaskResponse | None:
-    """The page that a reader with this session was shown before, if nothing has changed."""
-    mark = request.environ.get(MARK)
-    if mark is None or not session or request.endpoint == "static":
-        return None
-    if "_flashes" in session:  # messages, which are shown once
-        return None
-    minute = time() // 60  # for some of these, comments can be edited
-    own = (current_user.get_id(), session.get("csrf_token"), minute)
-    key = (own, *[request.environ.get(name, "") for name in KEY])
-    page: bytes | None = memory.get(mark, key)
-    if page is None:
-        g.shown = mark, key
-        return None
-    return FlaskResponse(page)
-
-
-def _keep_shown(memory: Memory, response: FlaskResponse) -> FlaskResponse:
-    """Keep a page for readers with this session, unless it is for once."""
-    mark, key = g.pop("shown", (None, ()))
-    is_page = key and response.status_code == 200 and response.mimetype == "text/html"
-    if is_page and not session.modified and not response.cache_control.no_store:
-        page = response.get_data()
-        memory.put(mark, key, page, len(page) + sum(map(getsizeof, key)))
-    return response
-
-
-def remembered(key: Hashable, caller: Callable[[], Kept]) -> Kept:
-    """What `caller` gives, or gave for that key before; anew in a request that may write."""
-    memory: Memory | None = current_app.extensions.get("memory")
-    mark = request.environ.get(MARK)
-    if memory is None or mark is None:
-        return caller()
-    value: Kept | None = memory.get(mark, key)
-    if value is None:
-        value = caller()
-        memory.put(mark, key, value, getsizeof(value))
-    return value

@@ -1,12 +1,16 @@
 """The `flask …` commands."""
 
+import os
 import random
 import re
 import secrets
 import shlex
+import socket
 import sqlite3
+import subprocess
+import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,14 +22,15 @@ from flask import current_app, url_for
 from flask.cli import AppGroup
 
 import archive
-from database import Base, copy_sqlite, db, now
+import search
+from database import atomic, copy_sqlite, db, now
 from doctor import LAST_BACKUP, doctor
 from models import Comment, Post, User
 from security import INVITATION_DAYS, hash_password, invitation_token, reset_token
 
 SAMPLE = Path(__file__).parent / "demo.toml"
-LOCAL_URL = "http://127.0.0.1:8000/"  # where `make run` serves
-CHUNK = 1000  # rows in one INSERT
+LOCAL_URL = "http://127.0.0.1:8000/"  # where `flask serve` listens
+CHUNK = 1000  # made-up rows in one transaction
 
 
 class Command(click.Command):
@@ -38,8 +43,45 @@ class Command(click.Command):
         return super().parse_args(context, words)
 
 
+# Requests that wait for a thread beyond those that are answered; browsers open six each.
+BACKLOG = 8  # times as many as threads
+STOP_MAX = 3  # seconds that requests in flight get when the server stops
+
 commands = AppGroup()  # they run in the context of the blog
 commands.command_class = Command
+
+
+@commands.command()
+@click.option("--host", help="The address to listen at; BLOG_HOST, 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65535), help="BLOG_PORT, PORT, 8000.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the blog with Granian until Ctrl-C."""
+    config = current_app.config
+    host, port = host or config["HOST"], port or config["PORT"]
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = f"{host}:{port} is taken or not of this machine ({error.strerror})"
+        raise click.ClickException(f"{reason}. Try another: flask serve --port 8080") from error
+    click.echo(f"The blog is at http://{host}:{port}: Ctrl-C stops it.")
+    threads = config["THREADS"]
+    words = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"]
+    words += ["--blocking-threads", str(threads), "--backpressure", str(threads * BACKLOG)]
+    words += ["--workers-kill-timeout", str(STOP_MAX)]
+    words += ["--host", host, "--port", str(port), "app:create_app"]
+    db.engine.dispose()
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.chdir(current_app.root_path)
+        os.execv(sys.executable, words)
+    click.get_current_context().exit(subprocess.call(words, cwd=current_app.root_path))
+
+
+@commands.command()
+def reindex() -> None:
+    """Make the index of the search anew."""
+    search.rebuild()
+    click.echo("The search index is made anew.")
 
 
 @commands.command()
@@ -52,58 +94,68 @@ def demo(posts: int, comments: int) -> None:
     sample = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
     password = secrets.token_urlsafe(9)
     password_hash = hash_password(password)
-    people = {name: User.create(name, password_hash, "post") for name in sample["people"]}
-    for entry in sample["posts"]:
-        answers = entry.pop("comments", [])
-        post = Post(**entry | {"author": people[entry["author"]]})
-        db.session.add(post)
-        for minutes, answer in enumerate(answers, start=1):
-            at = post.published_at + timedelta(minutes=minutes)
-            author = people[answer["author"]]
-            db.session.add(Comment(post=post, author=author, body=answer["body"], created_at=at))
-    db.session.flush()
+    with atomic():
+        people = {name: User.create(name, password_hash, "post") for name in sample["people"]}
+        for entry in sample["posts"]:
+            add_sample(entry, people)
     add_bulk(posts, comments, [user.id for user in people.values()], sample["words"].split())
-    db.session.commit()
     click.echo(f"Log in as {' or '.join(people)} with the password {password}")
     click.echo(f"The blog is {next(iter(people))}'s: the first account is its owner.")
+
+
+def add_sample(entry: dict[str, Any], people: dict[str, User]) -> None:
+    """Add a post of the sample with its comments."""
+    answers = entry.pop("comments", [])
+    post = Post(**entry | {"author": people[entry["author"]]})
+    Post.save(post)
+    for minutes, answer in enumerate(answers, start=1):
+        at = post.published_at + timedelta(minutes=minutes)
+        author = people[answer["author"]]
+        db.session.add(Comment(post=post, author=author, body=answer["body"], created_at=at))
 
 
 def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) -> None:
     """Add posts, five minutes apart until now, and comments on any of them, alike in every run."""
     chance, end = random.Random(posts), now()
 
-    def post(number: int) -> dict[str, Any]:
-        """A row of posts."""
-        return {
-            "author_id": chance.choice(authors),
-            "title": prose(chance, words, 1).rstrip("."),
-            "body": "\n\n".join(prose(chance, words, 6) for _ in range(chance.randint(1, 6))),
-            "tags": sorted(chance.sample(words, 3)),
-            "published_at": end - timedelta(minutes=5 * (posts - number)),
-        }
+    def post(number: int) -> Post:
+        return Post(
+            author_id=chance.choice(authors),
+            title=prose(chance, words, 1).rstrip("."),
+            body="\n\n".join(prose(chance, words, 6) for _ in range(chance.randint(1, 6))),
+            tags=sorted(chance.sample(words, 3)),
+            published_at=end - timedelta(minutes=5 * (posts - number)),
+        )
 
-    def comment(_number: int) -> dict[str, Any]:
-        """A row of comments."""
-        post_id, author_id = chance.choice(post_ids), chance.choice(authors)
-        return {"post_id": post_id, "author_id": author_id, "body": prose(chance, words, 3)}
+    for numbers in chunks(posts, "posts"):
+        with atomic():
+            Post.save(*[post(number) for number in numbers])
+        db.session.expunge_all()  # or they fill the memory
+    ids = db.session.scalars(sa.select(Post.id)).all()
+    for numbers in chunks(comments, "comments"):
+        rows = [
+            {
+                "post_id": chance.choice(ids),
+                "author_id": chance.choice(authors),
+                "body": prose(chance, words, 3),
+            }
+            for _ in numbers
+        ]
+        with atomic():
+            db.session.execute(sa.insert(Comment), rows)
 
-    insert(Post, posts, post)
-    post_ids = db.session.scalars(sa.select(Post.id)).all()
-    insert(Comment, comments, comment)
+
+def chunks(count: int, label: str) -> Iterable[range]:
+    """The numbers below `count`, some at a time, with a progress bar."""
+    starts = range(0, count, CHUNK)
+    for start in progress(starts, label, len(starts)):
+        yield range(start, min(start + CHUNK, count))
 
 
 def prose(chance: random.Random, words: list[str], most: int) -> str:
     """At most that many sentences of these words."""
     lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
     return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)
-
-
-def insert(model: type[Base], count: int, row: Callable[[int], dict[str, Any]]) -> None:
-    """Insert that many rows in chunks, each row made from its number."""
-    chunks = range(0, count, CHUNK)
-    for start in progress(chunks, model.__tablename__, len(chunks)):
-        rows = [row(number) for number in range(start, min(start + CHUNK, count))]
-        db.session.execute(sa.insert(model), rows)
 
 
 @commands.command()
@@ -174,10 +226,9 @@ def public_url(endpoint: str, **values: str) -> str:
 def export(file: Path) -> None:
     """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
     with made(file), ExitStack() as undo:
-        # As if for a request, which only reads: then others write meanwhile, on SQLite too.
         file.touch(mode=0o600, exist_ok=False)
         undo.callback(file.unlink)
-        with file.open("wb") as target, current_app.test_request_context():
+        with file.open("wb") as target:
             archive.export(target, track=progress)
         undo.pop_all()
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")

@@ -32,6 +32,9 @@ NEW_ACCOUNTS_MAY = "post"  # or "comment"
 SIGNUP = "open"  # or "invite", or "closed"; the first account can always be made
 MODERATION = "none"  # or "first": until one comment of an account is approved; or "all" comments
 RATE_LIMITS = "on"  # or "off" on a trusted network or for a load test
+LIMITS_STORAGE = "memory://"  # where hits are counted; redis://… where there are several servers
+THREADS = 16  # of the server, and its connections to the database
+HOST, PORT = "127.0.0.1", 8000  # where `flask serve` listens; PORT without BLOG_ is taken too
 CACHE_MAX = 64 * 1024 * 1024  # bytes of pages that are kept in memory; 0 keeps none
 MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 600 kB as a form
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
@@ -43,18 +46,22 @@ SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host us
 SESSION_COOKIE_SAMESITE = "Lax"
 REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-Login's cookie does
 SESSION_REFRESH_EACH_REQUEST = False  # a page that changes nothing sets no cookie
-SQLALCHEMY_ENGINE_OPTIONS = {
-    "hide_parameters": True,  # password hashes stay out of the log
-    "pool_size": 16,  # one for each thread of the server
-    "pool_timeout": 5,  # seconds until a crowded site answers 503
-}
+WTF_CSRF_SSL_STRICT = False  # some browsers send no Referer; the token suffices
 # What is text whatever it looks like; Flask would read "1984" or "null" as JSON.
-TEXTS = ("NAME", "DESCRIPTION", "LANGUAGE", "TIMEZONE", "URL")
+TEXTS = ("NAME", "DESCRIPTION", "LANGUAGE", "TIMEZONE", "URL", "HOST", "LIMITS_STORAGE")
 CHOICES = {
     "NEW_ACCOUNTS_MAY": "post comment",
     "SIGNUP": "open invite closed",
     "MODERATION": "none first all",
     "RATE_LIMITS": "on off",
+}
+
+
+NUMBERS = {  # each with the least, and an example
+    "PROXIES": (0, "1 proxy"),
+    "CACHE_MAX": (0, "67108864 bytes"),
+    "THREADS": (1, "16 threads"),
+    "PORT": (1, "8000"),
 }
 
 
@@ -70,6 +77,8 @@ def load(app: Flask, settings: dict[str, Any]) -> None:
     config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     config.from_prefixed_env("BLOG")
     config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
+    if "BLOG_PORT" not in os.environ and os.environ.get("PORT", "").isdecimal():
+        config["PORT"] = int(os.environ["PORT"])
     config.update(settings)
     _check(config)
     config["ZONE"] = ZoneInfo(config["TIMEZONE"])
@@ -83,8 +92,8 @@ def _check(config: dict[str, Any]) -> None:
     """SettingError, with a sentence for the operator, where a value is wrong."""
     if config["TIMEZONE"] not in available_timezones():
         raise SettingError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
-    for name, example in (("PROXIES", "1 proxy"), ("CACHE_MAX", "67108864 bytes")):
-        if type(config[name]) is not int or config[name] < 0:
+    for name, (least, example) in NUMBERS.items():
+        if type(config[name]) is not int or config[name] < least:
             raise SettingError(f"BLOG_{name} is a number, for instance of {example}.")
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -10,23 +11,23 @@ from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from flask import Flask, before_render_template, has_request_context, request
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, registry
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 §9.2.1: they change nothing
 BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
 UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrades SQLite
+POOL_MAX = 5  # seconds until a crowded site answers 503
 CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
-COUNTING = 1  # the line in which those wait who count; sign-ups have another
+WRITES = {"writes": True}  # the execution options of a connection whose transaction writes
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
@@ -36,7 +37,6 @@ NAMES = {  # of constraints, by which migrations call them
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
-Row = TypeVar("Row")
 
 
 class UpgradeError(click.ClickException, RuntimeError):
@@ -66,6 +66,7 @@ class Base(DeclarativeBase):
 
 # What is committed is not read again: that could wait, or fail, after the change is made.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+_writer = Lock()  # of this process on SQLite
 
 
 def now() -> datetime:
@@ -88,25 +89,31 @@ def init_app(app: Flask) -> None:
 
 def connect(app: Flask) -> None:
     """Connect the app to its database as it is."""
+    options = {
+        "hide_parameters": True,  # password hashes stay out of the log
+        "pool_size": app.config["THREADS"],
+        "max_overflow": 0,  # more connections than threads are never used
+        "pool_timeout": POOL_MAX,
+    }
     if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
         # Asked before each use, a server that was restarted costs no request.
-        server = {"connect_args": {"connect_timeout": CONNECT_MAX}, "pool_pre_ping": True}
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = server | app.config["SQLALCHEMY_ENGINE_OPTIONS"]
+        options |= {"connect_args": {"connect_timeout": CONNECT_MAX}, "pool_pre_ping": True}
+    given = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options | given
     db.init_app(app)
-    before_render_template.connect(_end_writing, app)
     with app.app_context():
-        # Who closes SQLite last leaves one file, in whose place a backup can be put.
-        Finalize(app, db.engine.dispose, exitpriority=0)
-        if db.engine.dialect.name == "sqlite":
-            queue = Lock()
-            sa.event.listen(db.engine, "connect", _set_up_sqlite)
-            sa.event.listen(db.engine, "begin", _begin_on_sqlite)
-            sa.event.listen(db.engine, "before_cursor_execute", partial(_write_on_sqlite, queue))
-            sa.event.listen(db.engine, "checkin", partial(_leave_sqlite, queue))
+        engine = db.engine
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_on_sqlite)
+    # Who closes SQLite last leaves one file, in whose place a backup can be put.
+    Finalize(app, engine.dispose, exitpriority=0)
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin in the listeners, not in the driver
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # `_begin_on_sqlite` begins transactions, not the driver
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MAX}")
     connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait
     connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut
@@ -114,72 +121,44 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:
-    """Begin a transaction for a safe request: it reads one state, and cannot write.
-
-    Any other reads what is committed, as on PostgreSQL, until `_write_on_sqlite`.
-    """
-    counts = connection.get_execution_options().get("counts")
-    safe = not counts and has_request_context() and request.method in SAFE_METHODS
-    driver: Any = connection.connection.driver_connection
-    driver.execute(f"PRAGMA query_only = {safe:d}")
-    if safe:
-        driver.execute("BEGIN")
+    """Begin a transaction as `WRITES` says: only the write lock, taken first, cannot fail later."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _write_on_sqlite(
-    queue: Lock, connection: sa.Connection, _cursor: Any, sql: str, *others: Any
-) -> None:
-    """Before it locks or writes, become the only writer; those of one process come in turn.
-
-    SQLite alone lets those who wait sleep and try again, so that some wait very long.
-    """
-    driver: Any = connection.connection.driver_connection
-    is_read = sql.lstrip().startswith(("SELECT", "WITH", "PRAGMA"))
-    if driver.in_transaction or (is_read and not others[1].execution_options.get("locks")):
-        return
-    if not queue.acquire(timeout=BUSY_MAX / 1000):
-        raise sqlite3.OperationalError("the writers before this one take too long")
-    connection.connection.info["writes"] = True
-    driver.execute("BEGIN IMMEDIATE")
-
-
-def _leave_sqlite(queue: Lock, _connection: Any, record: Any) -> None:
-    """Let the next writer go, if this one was."""
-    if record.info.pop("writes", False):
-        queue.release()
-
-
-def _end_writing(_app: Flask, **_context: Any) -> None:
-    """Render no page inside of a transaction that others wait for."""
-    if has_request_context() and request.method not in SAFE_METHODS:
-        db.session.rollback()
-
-
-def locked(query: sa.Select[Row], **how: Any) -> sa.Select[Row]:
-    """The query for rows, read anew, that nobody else changes until the commit.
-
-    `how` is that of SQLAlchemy's `with_for_update`.
-    """
-    return query.with_for_update(**how).execution_options(locks=True, populate_existing=True)
+def _forget_connections(engine: "weakref.ref[sa.Engine]") -> None:
+    """In a forked process, open new connections instead of the parent's."""
+    if found := engine():
+        # SQLite mixes up old connections with new ones in one process, so it closes the old.
+        # To close one of PostgreSQL's would end the parent's.
+        found.dispose(close=found.dialect.name == "sqlite")
 
 
 @contextmanager
-def counting() -> Iterator[None]:
-    """A transaction of its own, one at a time, which may count what a safe request asks for.
+def atomic() -> Iterator[None]:
+    """A transaction that writes: committed at the end, rolled back on an exception.
 
-    What the session has changed before is lost.
+    It begins anew, so that all rows are read again. SQLite has one writer at a time: those of one
+    process come in order, for SQLite's own waiting favours whoever comes last.
+    sqlite3.OperationalError when the writers before this one take too long.
     """
     db.session.rollback()
-    with db.session.begin():
-        wait_in_line(db.session.connection(execution_options={"counts": True}), COUNTING)
-        yield
+    is_sqlite = db.engine.dialect.name == "sqlite"
+    if is_sqlite and not _writer.acquire(timeout=BUSY_MAX / 1000):
+        raise sqlite3.OperationalError("the writers before this one take too long")
+    try:
+        with db.session.begin():
+            db.session.connection(execution_options=WRITES)
+            yield
+    finally:
+        if is_sqlite:
+            _writer.release()
 
 
-def wait_in_line(connection: sa.Connection, line: int = 0) -> None:
-    """Let one transaction at a time past this line; on SQLite, all lines are one."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    key = sa.func.abs(0) if is_sqlite else sa.func.pg_advisory_xact_lock(LOCK_KEY + line)
-    connection.execute(sa.select(key).execution_options(locks=True))
+def advisory_lock(connection: sa.Connection) -> None:
+    """Let one transaction of all servers at a time go on; a writer on SQLite is alone already."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
 
 
 def copy_sqlite(engine: sa.Engine, path: Path) -> None:
@@ -196,7 +175,6 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
         draft = Path(folder) / path.name
         draft.touch(mode=0o600)  # it holds password hashes
         driver: Any = connection.driver_connection
-        driver.execute("PRAGMA query_only = 0")
         # One statement reads one state, however many write meanwhile. SQLite's backup API begins
         # again after each of their writes, and takes along what people have deleted.
         driver.execute("VACUUM INTO ?", [str(draft)])

@@ -1,12 +1,13 @@
 """One class for each form: its fields, its rules, and messages that a person can act on."""
 
 import re
+import secrets
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import abort, current_app, request
+from flask import current_app, request
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from wtforms import Field, ValidationError, fields
@@ -15,7 +16,16 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 import rendering
 from database import db, now
-from models import DISPLAY_NAME_MAX, EPOCH, GONE, NEVER, TAG_MAX, TITLE_MAX, USERNAME_MAX, User
+from models import (
+    DISPLAY_NAME_MAX,
+    EPOCH,
+    GONE,
+    NEVER,
+    TAG_MAX,
+    TITLE_MAX,
+    USERNAME_MAX,
+    User,
+)
 from security import note_refusal
 
 TAKEN = "This name is taken. Choose another."
@@ -37,6 +47,7 @@ RESERVED = set(
     "admin administrator anonymous deleted everyone guest help mod moderator nobody official owner "
     "root security staff support system webmaster".split()
 )
+SUBMISSION = re.compile("[A-Za-z0-9_-]{1,64}")
 COMMON_PASSWORDS = frozenset(FREQUENCY_LISTS["passwords"])  # what guessers try first
 
 
@@ -82,6 +93,21 @@ class SecretField(fields.PasswordField):
         self.data = text if len(text) > NORMALIZED_MAX else unicodedata.normalize("NFC", text)
 
 
+def new_submission() -> str:
+    """A random value for one form."""
+    return secrets.token_urlsafe(16)
+
+
+class SubmissionField(fields.HiddenField):
+    """A random value by which a second click is known; what is missing or odd gets a new one."""
+
+    data: str
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        text = "".join(valuelist[:1])
+        self.data = text if SUBMISSION.fullmatch(text) else new_submission()
+
+
 def fit(least: int, most: int) -> Callable[[FlaskForm, Field], None]:
     """A validator of text; unlike `maxlength` it lets no browser cut what is pasted."""
 
@@ -125,12 +151,6 @@ class HumanForm(Form):
             text = self.data.get("body", self.data.get("username"))
             note_refusal("The field that nobody sees was filled in", text)
         return not self.errors
-
-
-def require_token() -> None:
-    """400 unless the request carries its session's CSRF token; for forms of buttons alone."""
-    if not Form().validate():
-        abort(400, "Nothing has changed: the page was too old. Go back, reload it and try again.")
 
 
 class LogInForm(Form):
@@ -198,6 +218,7 @@ class PostForm(Form):
     tags = LineField("Tags", [fit(0, NORMALIZED_MAX)])
     publish_at = fields.DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     comments_closed = fields.BooleanField("No new comments")
+    submission = SubmissionField(default=new_submission)
     version = fields.HiddenField()  # of the post that is edited
     picture = fields.FileField("Picture")  # the file itself is in `request.files`
     description = LineField("What it shows", [fit(0, DESCRIPTION_MAX)])
@@ -248,11 +269,7 @@ class CommentForm(HumanForm):
     """The text of a comment."""
 
     body = TextField("Your comment", [DataRequired("Write something."), fit(1, COMMENT_MAX)])
-
-    def validate_body(self, field: Field) -> None:
-        """Render it now, for its links are counted while others wait to write."""
-        if not field.errors:
-            rendering.markdown(field.data, small=True)
+    submission = SubmissionField(default=new_submission)
 
 
 class CurrentPasswordForm(Form):

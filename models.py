@@ -3,12 +3,13 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from blinker import Signal
 from flask_login import AnonymousUserMixin
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -24,7 +25,7 @@ from sqlalchemy.orm import (
 )
 
 import rendering
-from database import Base, UTCDateTime, db, locked, now, wait_in_line
+from database import Base, UTCDateTime, advisory_lock, db, now
 
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 USERNAME_MAX = 30  # characters; fits a byline on a phone
@@ -35,20 +36,23 @@ PAGE_SIZE = 10  # posts in a list
 COUNT_MAX = 1_000  # comments that are counted, more are "1,000+"; and that are on a page
 TAG_COUNT_MAX = 300  # posts that are counted for a tag; more are "300+"
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
-REPEAT_MINUTES = 10  # within which the same text again is a second click, not a second text
 SLUGS_TAKEN = {"edit", "delete", "comments"}  # pages of a post, at the place of its slug
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)  # when a draft is published
 KEY_MAX = (NEVER - EPOCH) // timedelta(microseconds=1)
-Text = TypeVar("Text", "Post", "Comment")
 Place = tuple[datetime, int]  # in a list of posts: when a post is published, and its id
 PICTURE = r"/pictures/([0-9a-f]+-\d+x\d+\.webp)"  # in a text; the group is its name
 ROLES = ("owner", "author", "member")  # who does everything, posts, or comments alone
 LINKS_MAX = 2  # in a comment that need not wait where others do
-WAITING = sa.text("state = 'waiting'")  # as the index has it
-REFUSAL_DAYS = 30
+# Conditions of partial indexes, which a query has to repeat word by word.
+WAITING = sa.text("state = 'waiting'")
+BANNED = sa.text("banned_at IS NOT NULL")
+PICTURED = sa.text("body LIKE '%/pictures/%'")
 GONE = "deleted-"  # begins the username of an account that is no more
 KEEP_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
+# Sent inside of a transaction: with `posts` that were saved, whose ids are known; and before posts
+# are deleted, with `ids`, their `Select`. So other modules keep rows of their own about posts.
+posts_saved, posts_deleted = Signal(), Signal()
 
 
 class Visitor(AnonymousUserMixin):
@@ -74,6 +78,7 @@ class User(Base):
     __table_args__ = (
         sa.Index("uq_users_username", sa.func.lower(username), unique=True),
         sa.Index("uq_users_invitation", "invitation", unique=True),
+        sa.Index("ix_users_banned", "id", sqlite_where=BANNED, postgresql_where=BANNED),
         sa.CheckConstraint(f"role IN {ROLES}", name="role"),
         KEEP_IDS,
     )
@@ -125,7 +130,7 @@ class User(Base):
         IntegrityError when the name is taken; PermissionError when the invitation is used, when
         sign-up is not "open" and there is no invitation to it, or "closed".
         """
-        wait_in_line(db.session.connection())
+        advisory_lock(db.session.connection())  # of two who are first, one is the owner
         is_used = invitation and db.session.scalar(
             sa.select(cls.id).filter_by(invitation=invitation)
         )
@@ -146,10 +151,14 @@ class User(Base):
         return not db.session.scalar(sa.select(sa.exists(sa.select(cls.id))))
 
     @classmethod
-    def hold(cls, id: int) -> bool:
-        """Let nobody ban or delete the account until the commit; False if somebody has."""
-        row = sa.select(cls.id).where(cls.id == id, cls.banned_at.is_(None))
-        return db.session.scalar(locked(row, key_share=True)) is not None
+    def banned(cls) -> sa.Select[int]:
+        """`Select` of the ids of banned Users, whose texts nobody is shown."""
+        return sa.select(cls.id).where(cls.banned_at.is_not(None))
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether only a row without a name is left of the account."""
+        return self.username.startswith(GONE)
 
     def change_password(self, password_hash: str, keep: str = "") -> None:
         """Set another password, and end every session but the one to keep, by its id."""
@@ -175,42 +184,26 @@ class User(Base):
         self.end_sessions()
         self.username = f"{GONE}{self.id}-{secrets.token_hex(3)}"
         self.display_name = "deleted account"
-        self.role, self.password_hash, self.banned_at = "member", "!", now()
+        self.role, self.password_hash, self.banned_at = "member", "!", None
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether nobody else owns the site; others cannot cease to own it until the commit."""
-        wait_in_line(db.session.connection())
-        others = sa.select(User.id).where(User.role == "owner", User.id != self.id)
-        return self.is_owner and not db.session.scalar(others.where(User.banned_at.is_(None)))
+    def is_only_owner(self) -> bool:
+        """Whether nobody else owns the site; until the commit, no owner can cease to be one."""
+        owners = sa.select(User).where(User.role == "owner").order_by(User.id).with_for_update()
+        others = [user for user in db.session.scalars(owners) if user.id != self.id]
+        return self.is_owner and not any(user.banned_at is None for user in others)
 
     def ban(self) -> None:
-        """Put the account out, and hide what it wrote; `unban` brings it back."""
+        """Put the account out, which hides what it wrote; `banned_at = None` brings it back."""
         self.banned_at = now()
         self.end_sessions()
-        self._move(Post.published_at < NEVER, withheld_at=Post.published_at, published_at=NEVER)
-        self._move(Comment.state == "shown", state="banned")
-
-    def unban(self) -> None:
-        """Let the account in again, with all that it wrote."""
-        self.banned_at = None
-        self._move(
-            Post.withheld_at.is_not(None), published_at=Post.withheld_at, withheld_at=sa.null()
-        )
-        self._move(Comment.state == "banned", state="shown")
-
-    def _move(self, found: sa.ColumnElement[bool], **values: Any) -> None:
-        """Change those of the user's texts, without reading them."""
-        kind = Comment if "state" in values else Post
-        db.session.execute(sa.update(kind).where(kind.author_id == self.id, found).values(values))
 
     def remove_texts(self, with_comments: bool = True) -> None:
         """Delete all that the user wrote or drew, or leave the comments on others' posts."""
         self.display_name = self.about = ""
-        kinds: list[type[Post | Picture | Comment]] = [Post, Picture]
-        for kind in [*kinds, Comment] if with_comments else kinds:
-            db.session.execute(sa.delete(kind).where(kind.author_id == self.id))
-        db.session.execute(sa.delete(Refusal).where(Refusal.username == self.username))
+        Post.delete(Post.author_id == self.id)
+        db.session.execute(sa.delete(Picture).where(Picture.author_id == self.id))
+        if with_comments:
+            db.session.execute(sa.delete(Comment).where(Comment.author_id == self.id))
 
 
 class Session(Base):
@@ -239,13 +232,16 @@ class Comment(Base):
     body: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
-    state: Mapped[str] = mapped_column(default="shown", server_default="shown")  # waiting, banned
+    state: Mapped[str] = mapped_column(default="shown", server_default="shown")  # or "waiting"
+    submission: Mapped[str | None]  # a digest of the form's random value and of the text
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     post: Mapped["Post"] = relationship()
     __table_args__ = (
-        sa.Index("ix_comments_post_id", "post_id", "state", "id"),
+        # With the author, the index alone counts the comments whose author is not banned.
+        sa.Index("ix_comments_post_id", "post_id", "state", "id", "author_id"),
         sa.Index("ix_comments_waiting", "id", sqlite_where=WAITING, postgresql_where=WAITING),
         sa.Index("ix_comments_author_id", "author_id", "created_at"),
+        sa.Index("uq_comments_submission", "author_id", "submission", unique=True),
         KEEP_IDS,
     )
 
@@ -257,7 +253,8 @@ class Comment(Base):
         """
         theirs = (cls.author_id == user.id) | (Post.author_id == user.id) | user.is_owner
         query = sa.select(cls).join(cls.post).where(Post.may_be_read_by(user))
-        return query.where((cls.state == "shown") | (cls.state == "waiting") & theirs)
+        query = query.where(cls.author_id.not_in(User.banned()))
+        return query.where((cls.state == "shown") | theirs)
 
     @classmethod
     def under(cls, post: "Post", user: User | Visitor) -> sa.Select["Comment"]:
@@ -267,8 +264,16 @@ class Comment(Base):
     @classmethod
     def waiting(cls) -> sa.Select["Comment"]:
         """`Select` of the Comments that wait for approval, oldest first, with their Posts."""
-        query = sa.select(cls).join(cls.author).where(WAITING, User.banned_at.is_(None))
+        query = sa.select(cls).where(WAITING, cls.author_id.not_in(User.banned()))
         return query.order_by(cls.id).options(joinedload(cls.post))
+
+    @staticmethod
+    def submission_of(value: str, body: str) -> str:
+        """What is stored of a form's random value: a cached page gives two tabs the same one.
+
+        So the same text is one comment, and another text is another comment.
+        """
+        return hashlib.blake2b(f"{value}\0{body}".encode(), digest_size=16).hexdigest()
 
     @property
     def version(self) -> str:
@@ -284,15 +289,16 @@ class Comment(Base):
         """Whether it waits for approval."""
         return self.state == "waiting"
 
-    def must_wait(self, moderation: str) -> bool:
-        """Whether it is shown only once approved; `moderation` is "none", "first" or "all"."""
-        if moderation == "none" or self.post.is_editable_by(self.author):
+    @staticmethod
+    def must_wait(body: str, post: "Post", author: User, moderation: str) -> bool:
+        """Whether a comment is shown only once approved; `moderation` is as in the settings."""
+        if moderation == "none" or post.is_editable_by(author):
             return False
-        if rendering.markdown(self.body, small=True).count("<a ") > LINKS_MAX:
+        if rendering.markdown(body, small=True).count("<a ") > LINKS_MAX:
             return True
-        own = Comment.author_id == self.author_id
+        own = Comment.author_id == author.id
         shown = sa.select(Comment.id).join(Comment.post).where(own, Comment.state == "shown")
-        by_others = shown.where(Post.author_id != self.author_id).limit(1)
+        by_others = shown.where(Post.author_id != author.id).limit(1)
         return moderation == "all" or not db.session.scalar(by_others)
 
     @property
@@ -313,7 +319,7 @@ class Comment(Base):
 
 
 class Tag(Base):
-    """A word under which a post is found. The database writes these rows from `Post.tags`."""
+    """A word under which a post is found. `Post.save` writes these rows from `Post.tags`."""
 
     __tablename__ = "tags"
     name: Mapped[str] = mapped_column(sa.String(TAG_MAX), primary_key=True)
@@ -328,9 +334,23 @@ class Tag(Base):
         return sa.tuple_(cls.published_at, cls.post_id)
 
     @classmethod
-    def counted(cls) -> sa.Select[str, int]:
-        """`Select` of every tag of published Posts, and of their number up to TAG_COUNT_MAX + 1.
+    def replace(cls, posts: Collection["Post"]) -> None:
+        """Write the tags of these posts instead of those that were theirs."""
+        ids = [post.id for post in posts]
+        db.session.execute(sa.delete(cls).where(cls.post_id.in_(ids)))
+        rows = [
+            {"name": name, "published_at": post.published_at, "post_id": post.id}
+            for post in posts
+            for name in post.tags
+        ]
+        if rows:
+            db.session.execute(sa.insert(cls), rows)
 
+    @classmethod
+    def counted(cls) -> sa.Select[str, int]:
+        """`Select` of every tag of Posts, and of the number of those that all may read.
+
+        It is 0 where authors are banned, and counts up to TAG_COUNT_MAX + 1.
         Goes from name to name through the index, and so reads no tag's rows but those it counts.
         """
         published = sa.select(sa.func.min(cls.name).label("name")).where(cls.published_at <= now())
@@ -338,6 +358,7 @@ class Tag(Base):
         following = published.where(cls.name > names.c.name).scalar_subquery()
         names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
         posts = sa.select(cls.post_id).where(cls.name == names.c.name, cls.published_at <= now())
+        posts = posts.where(cls.post_id.not_in(Post.by_banned()))
         some = posts.correlate(names).limit(TAG_COUNT_MAX + 1).subquery()
         count = sa.select(sa.func.count()).select_from(some).scalar_subquery()
         return sa.select(names.c.name, count).where(names.c.name.is_not(None)).order_by("name")
@@ -355,17 +376,16 @@ class Post(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     published_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime | None]
-    withheld_at: Mapped[datetime | None]  # when it was published, while its author is banned
+    edited_at: Mapped[datetime | None]  # when the form to edit it was last saved
     comments_closed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
-    has_pictures: Mapped[bool] = mapped_column(
-        sa.Computed("body LIKE '%/pictures/%'", persisted=True), index=True, deferred=True
-    )
+    submission: Mapped[str | None]  # the random value of the form that made it
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count())
         .select_from(
             sa.select(Comment.id)
             .where(Comment.post_id == id, Comment.state == "shown")
+            .where(Comment.author_id.not_in(User.banned()))
             .correlate_except(Comment)
             .limit(COUNT_MAX + 1)
             .subquery()
@@ -377,7 +397,8 @@ class Post(Base):
     __table_args__ = (
         sa.Index("ix_posts_published_at", "published_at", "id"),
         sa.Index("ix_posts_author_id", "author_id", "published_at", "id"),
-        sa.Index("ix_posts_created_at", "author_id", "created_at"),
+        sa.Index("ix_posts_pictures", "id", sqlite_where=PICTURED, postgresql_where=PICTURED),
+        sa.Index("uq_posts_submission", "author_id", "submission", unique=True),
         KEEP_IDS,
     )
 
@@ -411,12 +432,23 @@ class Post(Base):
     @hybrid_property
     def is_published(self) -> bool:
         """Whether all may read it: the one rule of visibility, in Python and in SQL."""
-        return self.published_at <= now()
+        return self.published_at <= now() and not self.author.banned_at
 
     @is_published.inplace.expression
     @classmethod
     def _is_published(cls) -> sa.ColumnElement[bool]:
-        return cls.published_at <= sa.bindparam("until", callable_=now)
+        is_due = cls.published_at <= sa.bindparam("until", callable_=now)
+        return is_due & cls.author_id.not_in(User.banned())
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether it waits for a time."""
+        return now() < self.published_at < NEVER
+
+    @classmethod
+    def by_banned(cls) -> sa.Select[int]:
+        """`Select` of the ids of the Posts by banned authors, for tables that know no authors."""
+        return sa.select(cls.id).where(cls.author_id.in_(User.banned()))
 
     @classmethod
     @cache
@@ -448,7 +480,8 @@ class Post(Base):
     @classmethod
     def next_due(cls) -> sa.Select[datetime]:
         """`Select` of the time at which the next scheduled Post is published."""
-        return sa.select(sa.func.min(cls.published_at)).where(cls.published_at > now())
+        due = sa.select(sa.func.min(cls.published_at)).where(cls.published_at > now())
+        return due.where(cls.author_id.not_in(User.banned()))
 
     @classmethod
     def unpublished_by(cls, user: User) -> sa.Select["Post"]:
@@ -488,6 +521,25 @@ class Post(Base):
         """Its author and the owner edit and delete a post."""
         return user.id == self.author_id or user.is_owner
 
+    @classmethod
+    def submitted(cls, author_id: int, submission: str) -> sa.Select["Post"]:
+        """`Select` of the author's Post that the form of that random value made."""
+        return sa.select(cls).where(cls.author_id == author_id, cls.submission == submission)
+
+    @classmethod
+    def save(cls, *posts: "Post") -> None:
+        """Write new or changed Posts, and the rows that are made from them."""
+        db.session.add_all(posts)
+        db.session.flush()
+        Tag.replace(posts)
+        posts_saved.send(None, posts=posts)
+
+    @classmethod
+    def delete(cls, found: sa.ColumnElement[bool]) -> None:
+        """Delete the Posts of that condition, with all that belongs to them."""
+        posts_deleted.send(None, ids=sa.select(cls.id).where(found))
+        db.session.execute(sa.delete(cls).where(found))
+
 
 class Picture(Base):
     """A picture in WebP. Its name is made of its author and contents, and of its size in pixels."""
@@ -500,44 +552,30 @@ class Picture(Base):
 
     @classmethod
     def add(cls, author_id: int, webp: bytes, size: tuple[int, int]) -> "Picture":
-        """Keep the author's picture; the same one again is the one kept."""
-        mark = hashlib.blake2b(webp, digest_size=16, salt=author_id.to_bytes(8, "big")).hexdigest()
-        name = f"{mark}-{size[0]}x{size[1]}.webp"
-        wait_in_line(db.session.connection())
+        """Add the author's picture of that size in pixels; the same one again is the one kept.
+
+        IntegrityError if another request adds the same one at this moment.
+        """
+        salt = author_id.to_bytes(8, "big")
+        digest = hashlib.blake2b(webp, digest_size=16, salt=salt).hexdigest()
+        name = f"{digest}-{size[0]}x{size[1]}.webp"
         return db.session.merge(cls(name=name, author_id=author_id, webp=webp))
 
     @classmethod
     def unused_by(cls, user: User) -> Sequence["Picture"]:
         """The user's pictures that no post shows, oldest first."""
-        texts = db.session.scalars(sa.select(Post.body).where(Post.has_pictures))
+        texts = db.session.scalars(sa.select(Post.body).where(PICTURED))
         used = {name for text in texts for name in re.findall(PICTURE, text)}
         own = sa.select(cls).where(cls.author_id == user.id).order_by(cls.created_at)
         return [picture for picture in db.session.scalars(own) if picture.name not in used]
 
 
-class Attempt(Base):
-    """How often something was tried that is limited; forgotten when its time is over."""
+class Metadata(Base):
+    """What the blog notes about itself, such as the version of the search index."""
 
-    __tablename__ = "attempts"
-    key: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int]
-    ends_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class Refusal(Base):
-    """What somebody sent and the blog did not take, and why; kept for 30 days."""
-
-    __tablename__ = "refusals"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
-    reason: Mapped[str]
-    username: Mapped[str]
-    text: Mapped[str]
-
-    @classmethod
-    def lately(cls) -> sa.Select["Refusal"]:
-        """`Select` of the Refusals of the last REFUSAL_DAYS."""
-        return sa.select(cls).where(cls.created_at > now() - timedelta(days=REFUSAL_DAYS))
+    __tablename__ = "metadata"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class Page(NamedTuple):
@@ -592,13 +630,3 @@ def page_of(
 def _limited(posts: sa.Select[Post], most: int) -> sa.Select[Post]:
     """The first of them; built once for a query that is built once."""
     return posts.limit(most)
-
-
-def sent_before(kind: type[Text], **fields: Any) -> Text | None:
-    """The Post or Comment of these fields that its author sent in the last REPEAT_MINUTES, or None.
-
-    Who holds the author's account goes first, so that two clicks come one after the other.
-    """
-    since = now() - timedelta(minutes=REPEAT_MINUTES)
-    same = sa.select(kind).filter_by(**fields).where(kind.created_at > since)
-    return db.session.scalars(same.order_by(kind.id).limit(1)).first()

@@ -1,19 +1,18 @@
 """The owner's pages: people, invitations, comments that wait. For everybody else, 404."""
 
 import sqlalchemy as sa
-from flask import Blueprint, abort, current_app, flash, redirect, request, url_for
+from flask import Blueprint, abort, current_app, flash, g, redirect, request, url_for
 from flask import render_template as render
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 import security
-from database import db, locked
-from forms import Form, require_token
-from models import GONE, ID_MAX, Comment, Refusal, User, id_of
+from database import atomic, db
+from forms import Form
+from models import GONE, ID_MAX, Comment, User, id_of
 
 PEOPLE_MAX = 50  # on a page
 WAITING_MAX = 20  # comments on a page; each decision leads to the next
-REFUSALS_MAX = 100  # on a page, the newest
 
 ROLES = {"member": "comment", "author": "post and comment", "owner": "do everything"}
 
@@ -22,13 +21,12 @@ pages = Blueprint("owner", __name__, url_prefix="/owner")
 
 @pages.before_app_request
 def admit_owners_alone() -> None:
-    """404 for everybody else, whatever is there; 400 for a form without its token."""
+    """404 for everybody else, whatever is there."""
     if not request.path.startswith(f"{pages.url_prefix}/"):
         return
     if not current_user.is_owner:
         abort(404)
-    if request.method == "POST":
-        require_token()
+    g.is_private = True
 
 
 # People -------------------------------------------------------------------------------------------
@@ -64,61 +62,65 @@ def person(username: str) -> ResponseReturnValue:
 @pages.post("/people/<username>/role")
 def change_role(username: str) -> ResponseReturnValue:
     """Let the account own the site, post, or only comment."""
-    user, role = held(username), request.form.get("role")
+    role = request.form.get("role")
     if role not in ROLES:
         abort(400, "There is no such role.")
-    if user.is_needed and role != "owner":
-        abort(403, "This is the only owner. Make somebody else an owner first.")
-    user.role = role
+    with atomic():
+        user = account(username)
+        if role != "owner" and user.is_only_owner():
+            abort(403, "This is the only owner. Make somebody else an owner first.")
+        user.role = role
     return done(user, f"{user.username} is {user.role} now.")
 
 
 @pages.post("/people/<username>/ban")
 def ban(username: str) -> ResponseReturnValue:
     """Put the account out and hide what it wrote."""
-    user = held(username)
-    if user.is_owner:
-        abort(403, "An owner cannot be banned, nor ban themselves. Change the role first.")
-    user.ban()
+    with atomic():
+        user = account(username)
+        if user.is_owner:
+            abort(403, "An owner cannot be banned, nor ban themselves. Change the role first.")
+        user.ban()
     return done(user, f"{user.username} is banned.")
 
 
 @pages.post("/people/<username>/unban")
 def unban(username: str) -> ResponseReturnValue:
     """Let the account in again, and show again what it wrote."""
-    user = held(username)
-    user.unban()
+    with atomic():
+        user = account(username)
+        user.banned_at = None
     return done(user, f"{user.username} is not banned any more.")
 
 
 @pages.route("/people/<username>/remove", methods=["GET", "POST"])
 def remove(username: str) -> ResponseReturnValue:
     """Ask, then delete everything that the account wrote."""
-    user = held(username)
     if request.method == "GET":
-        return render("remove.html", person=user, form=Form())
-    user.remove_texts()
+        return render("remove.html", person=account(username), form=Form())
+    with atomic():
+        user = account(username)
+        user.remove_texts()
     return done(user, f"All that {user.username} wrote is deleted.")
 
 
 @pages.post("/people/<username>/reset")
 def reset(username: str) -> ResponseReturnValue:
     """Make a link by which the person can set a new password."""
-    token = security.reset_token(held(username))
+    token = security.reset_token(account(username))
     link = url_for("blog.reset_password", token=token, _external=True)
     return render("link.html", link=link, heading="New password", hours=security.RESET_HOURS)
 
 
-def held(username: str) -> User:
-    """The account, locked until the commit; 404 if there is none, or none any more."""
+def account(username: str) -> User:
+    """The account; 404 if there is none, or none any more."""
     query = User.named(username).where(~User.username.startswith(GONE))
-    user: User = db.first_or_404(locked(query))
+    user: User = db.first_or_404(query)
     return user
 
 
 def done(user: User, sentence: str) -> ResponseReturnValue:
-    """Save the change, say so, and lead back to the account's page."""
-    db.session.commit()
+    """Say what was done, and lead back to the account's page."""
     flash(sentence)
     return redirect(url_for("owner.person", username=user.username), 303)
 
@@ -128,28 +130,24 @@ def done(user: User, sentence: str) -> ResponseReturnValue:
 
 @pages.get("/moderation")
 def moderation() -> ResponseReturnValue:
-    """The comments that wait, oldest first, and what was refused lately."""
+    """The comments that wait, oldest first."""
     waiting = db.session.scalars(Comment.waiting().limit(WAITING_MAX)).all()
-    newest = Refusal.lately().order_by(Refusal.id.desc()).limit(REFUSALS_MAX)
-    refusals = db.session.scalars(newest).all()
-    return render("moderation.html", comments=waiting, refusals=refusals)
+    return render("moderation.html", comments=waiting)
 
 
 @pages.post("/moderation/<id:id>")
 def decide(id: int) -> ResponseReturnValue:
     """Approve or delete a comment that waits, or ban its writer; then on to the next."""
-    query = Comment.waiting().where(Comment.id == id)
-    found = db.session.scalar(query)
-    # The writer is held before the comment, as a ban does it.
-    comment = found and User.hold(found.author_id) and db.session.scalar(locked(query, of=Comment))
     action = request.form.get("action")
-    if comment and action == "approve":
-        approve(comment)
-    elif comment and action == "delete":
-        db.session.delete(comment)
-    elif comment and action == "ban" and not comment.author.is_owner:
-        comment.author.ban()
-    db.session.commit()
+    with atomic():
+        query = Comment.waiting().where(Comment.id == id).with_for_update(of=Comment)
+        comment = db.session.scalar(query)
+        if comment and action == "approve":
+            approve(comment)
+        elif comment and action == "delete":
+            db.session.delete(comment)
+        elif comment and action == "ban" and not comment.author.is_owner:
+            comment.author.ban()
     return redirect(url_for("owner.moderation"), 303)
 
 

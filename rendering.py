@@ -4,9 +4,11 @@ import hashlib
 import html
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable
 from datetime import datetime, tzinfo
 from functools import cache, lru_cache
+from itertools import accumulate
 from threading import Lock
 from typing import Any
 
@@ -31,6 +33,7 @@ COLOURED_MAX = 3_000  # characters of a block of code; hostile ones take some le
 RENDERED_MAX = 8_000_000  # characters of rendered texts that are kept; usual ones have 3,000
 KEY_SIZE = 200  # bytes, about
 REMEMBERED = 256  # slugs and dates
+FOLD_KEPT = "+#\u3099\u309a"  # of C++ and C#, and what makes other sounds of kana
 # The languages whose lexers kept their time with hostile code; others took minutes.
 LANGUAGES = set(
     "bash c c++ console cpp css diff docker dockerfile go html ini java javascript js json kotlin "
@@ -111,13 +114,16 @@ def _cut(text: str, most: int) -> str:
 def snippet(text: str, pattern: str) -> tuple[str, str, str]:
     """The first match in the plain text, with what stands before and after it.
 
-    The pattern is sought without case and accents. Without a match: the excerpt, and nothing.
+    The pattern is sought in folded text. Without a match: the excerpt, and nothing.
     """
     words = plain(text)
-    match = re.search(pattern, fold(words))
+    folded = [fold(character) for character in words]
+    match = re.search(pattern, "".join(folded))
     if not match:
         return excerpt(text), "", ""
-    begin, end = match.span()
+    # Where each character begins in the folded text, which may be longer or shorter.
+    starts = list(accumulate(map(len, folded), initial=0))
+    begin, end = bisect_right(starts, match.start()) - 1, bisect_left(starts, match.end())
     before = _cut(words[:begin][::-1], SNIPPET_MAX)[::-1]  # reversed, for its end is what is near
     return before, words[begin:end], _cut(words[end:], SNIPPET_MAX)
 
@@ -135,13 +141,22 @@ def counted(number: int, noun: str, most: int) -> str:
 
 
 def fold(text: str) -> str:
-    """The text without case and accents, each character in its place."""
-    return text.lower() if text.isascii() else "".join(map(_fold_one, text))
+    """The text without case and accents, with spaces for all but letters, digits, `+` and `#`."""
+    return "".join(map(_fold_character, text))
 
 
 @cache  # there are 0.3 million characters
-def _fold_one(char: str) -> str:
-    return unicodedata.normalize("NFKD", char)[0].lower()[0]
+def _fold_character(character: str) -> str:
+    folded = ""
+    for part in unicodedata.normalize("NFKD", character.casefold()):
+        kind = unicodedata.category(part)
+        if part.isalnum() or part in FOLD_KEPT:
+            folded += part
+        elif kind[0] == "M" and not unicodedata.combining(part):
+            folded += part  # a vowel, where vowels are marks
+        elif kind[0] != "M" and kind != "Cf":  # an accent, or what shows nothing, goes
+            folded += " "
+    return unicodedata.normalize("NFC", folded)
 
 
 @lru_cache(maxsize=REMEMBERED)

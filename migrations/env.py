@@ -19,7 +19,7 @@ def pragma(connection, statement):
 
 
 def is_of_a_model(name, kind, _parents):
-    """Whether Alembic is to compare this table; the first migration made those of the search."""
+    """Whether Alembic is to compare this table; those of the search are made by its module."""
     return not (kind == "table" and name.startswith("search"))
 
 
@@ -47,19 +47,19 @@ def copy_before(connection, revision):
 
 def upgrade(engine):
     try:
-        with engine.connect() as connection:
-            # On SQLite a changed table is rebuilt, which would delete the rows that refer to it.
+        with engine.connect().execution_options(**database.WRITES) as connection:
+            # Batch mode makes a table anew on SQLite, which would delete the rows that refer to it.
             pragma(connection, "PRAGMA foreign_keys = OFF")
             pragma(connection, f"PRAGMA busy_timeout = {database.UPGRADE_MAX}")
             context.configure(
                 connection,
                 target_metadata=models.Base.metadata,
-                render_as_batch=True,
+                render_as_batch=False,  # it forgets AUTOINCREMENT and indexes of expressions
                 include_name=is_of_a_model,
                 transactional_ddl=True,  # else Alembic commits after each step on SQLite
             )
             with connection.begin(), ExitStack() as undo:
-                database.wait_in_line(connection)
+                database.advisory_lock(connection)
                 if copy := copy_before(connection, current_revision()):
                     undo.callback(copy.unlink)  # needless, where the database stays as it was
                 context.run_migrations()
