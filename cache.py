@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -47,8 +48,8 @@ VERSIONS = {
 KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
 # Conditions of the first request, which only the cache answers.
 CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
-UNCACHED = "blog.uncached"  # in a request's environ: its response is not for other requests
-ENDS_AT = "blog.ends_at"  # in a request's environ: seconds since 1970, the end of its session
+REUSE = "blog.reuse"  # in a request's environ: the `Reuse` of its response
+TRANSIENT = 429  # and higher: the status of an answer that may be another one the next moment
 NOT_CACHED = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
 OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does without
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
@@ -168,12 +169,38 @@ class Versions:
         self.connection, self.reading = None, Reading(None, None, -inf)
 
 
+@dataclass
+class Reuse:
+    """What the views know about later requests of the same key."""
+
+    is_allowed: bool = True
+    ends_at: float = inf  # seconds since 1970, such as the end of the session
+
+
+@dataclass
+class PassThrough:
+    """A note that the response is for one request only, so that none waits for another's."""
+
+    app: "WSGIApplication"
+    version: Version
+    size: int
+
+    def is_valid(self, version: Version) -> bool:
+        """Whether the next response is of the same kind."""
+        return self.version == version
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        """Let the app answer."""
+        return self.app(environ, start)
+
+
 class Page:
     """A response as it is and, from its second use on, compressed."""
 
-    def __init__(self, response: Response, version: Version, ends_at: float) -> None:
+    def __init__(self, response: Response, version: Version, ends_at: float, overhead: int) -> None:
         self.version, self.ends_at = version, ends_at
         self.body, self.compressed = response.get_data(), b""
+        self.size = 2 * len(self.body) + overhead  # bytes that it takes at most
         self.is_used = False
         is_text = TEXTS.match(response.mimetype or "")
         self.is_compressible = bool(is_text) and len(self.body) >= GZIP_MIN
@@ -184,11 +211,6 @@ class Page:
         self.etag, self.compressed_etag = f'"{digest}"', f'"{digest}-gzip"'
         self.full_headers = self._headers(self.body, self.etag)
         self.compressed_headers: Headers = []
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes at most."""
-        return 2 * len(self.body) + OVERHEAD
 
     def is_valid(self, version: Version) -> bool:
         """Whether it shows what is in the database, and its session has not ended."""
@@ -224,6 +246,9 @@ class Page:
             self.compressed_headers = self._headers(compressed, self.compressed_etag, encoding)
 
 
+Entry = Page | PassThrough
+
+
 class PageCache:
     """A WSGI middleware that answers from memory, and asks the app for one page at a time.
 
@@ -235,8 +260,8 @@ class PageCache:
         self, app: "WSGIApplication", versions: Versions, cookie_name: str, bytes_max: int
     ) -> None:
         self.app, self.versions, self.cookie_name = app, versions, cookie_name
-        self.lock = Lock()  # of the pages
-        self.pages: LRUCache[Key, Page] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
+        self.lock = Lock()  # of the entries
+        self.entries: LRUCache[Key, Entry] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
         self.in_flight: dict[tuple[Version, Key], Event] = {}
 
     def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
@@ -261,10 +286,15 @@ class PageCache:
             return *address, cookies, str(time() // 60)
         return tuple(address)
 
-    def _find(self, key: Key, version: Version) -> Page | None:
+    def _find(self, key: Key, version: Version) -> Entry | None:
         with self.lock:
-            page = self.pages.get(key)
-        return page if page and page.is_valid(version) else None
+            entry = self.entries.get(key)
+        return entry if entry and entry.is_valid(version) else None
+
+    def _store(self, key: Key, entry: Entry) -> None:
+        if entry.size <= ENTRY_MAX:
+            with self.lock, suppress(ValueError):  # larger than all of the cache
+                self.entries[key] = entry
 
     def _render_once(
         self, key: Key, version: Version, environ: "WSGIEnvironment"
@@ -288,30 +318,32 @@ class PageCache:
         asked["REQUEST_METHOD"] = "GET"
         if len(key) == len(KEY):
             asked.pop("HTTP_COOKIE", None)  # a visitor's, which the key does not hold
+        reuse = asked[REUSE] = Reuse()
         response = Response.from_app(self.app, asked, buffered=True)
-        if not is_cacheable(response, asked):
-            return response
-        page = Page(response, version, asked.get(ENDS_AT, inf))
-        if page.size <= ENTRY_MAX:
-            with self.lock, suppress(ValueError):  # larger than all of the cache
-                self.pages[key] = page
-        return page
+        overhead = OVERHEAD + sum(map(len, key))
+        if is_cacheable(response, reuse):
+            page = Page(response, version, reuse.ends_at, overhead)
+            self._store(key, page)
+            return page
+        if response.status_code < TRANSIENT:
+            self._store(key, PassThrough(self.app, version, overhead))
+        return response
 
 
-def is_cacheable(response: Response, environ: "WSGIEnvironment") -> bool:
-    """Whether other requests of the same key may be given the response."""
-    is_once = UNCACHED in environ or "Set-Cookie" in response.headers
-    return response.status_code == 200 and not is_once
+def is_cacheable(response: Response, reuse: Reuse) -> bool:
+    """Whether later requests of the same key may be given the response."""
+    sets_cookie = "Set-Cookie" in response.headers
+    return response.status_code == 200 and reuse.is_allowed and not sets_cookie
 
 
 def skip() -> None:
     """Do not cache the response to the current request."""
-    request.environ[UNCACHED] = True
+    request.environ.get(REUSE, Reuse()).is_allowed = False
 
 
 def end_at(at: datetime) -> None:
     """Do not serve the response to the current request from memory after that time."""
-    request.environ[ENDS_AT] = at.timestamp()
+    request.environ.get(REUSE, Reuse()).ends_at = at.timestamp()
 
 
 def init_app(app: Flask, next_due: Callable[[], sa.Select[datetime]]) -> None:

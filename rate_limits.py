@@ -113,10 +113,11 @@ TEXTS = {"post": Limit("20 per hour", user), "comment": Limit("20 per 10 minutes
 
 def init_app(app: Flask) -> None:
     """Limit the views of POLICIES, which are registered, and `count`."""
+    if app.config["RATE_LIMITS"] == "off":
+        return
     limiter = Limiter(
         client_ip,
         app=app,
-        enabled=app.config["RATE_LIMITS"] == "on",
         storage_uri=app.config["LIMITS_STORAGE"],
         storage_options=_storage_options(app.config["LIMITS_STORAGE"]),
         in_memory_fallback_enabled=True,
@@ -208,8 +209,9 @@ def count(text: str) -> None:
 
     TooManyRequests if there were too many lately.
     """
-    limiter = current_app.extensions["rate_limiter"]
+    if current_app.config["RATE_LIMITS"] == "off":
+        return
     try:
         current_app.extensions["text_limits"][text]()
     except RateLimitExceeded as error:
-        raise _too_many(limiter) from error
+        raise _too_many(current_app.extensions["rate_limiter"]) from error
