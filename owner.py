@@ -63,10 +63,10 @@ def person(username: str) -> ResponseReturnValue:
 def change_role(username: str) -> ResponseReturnValue:
     """Let the account own the site, post, or only comment."""
     role = request.form.get("role")
-    if role not in ROLES:
-        abort(400, "There is no such role.")
     with atomic():
         user = account(username)
+        if role not in ROLES:
+            abort(400, "There is no such role.")
         if role != "owner" and user.is_only_owner():
             abort(403, "This is the only owner. Make somebody else an owner first.")
         user.role = role

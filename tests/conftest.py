@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from flask import has_request_context, request
 from jinja2 import FileSystemBytecodeCache
 from werkzeug.serving import make_server
 
@@ -30,6 +32,15 @@ def missing(component, remedy):
     if os.environ.get("CI") == "true":
         pytest.fail(sentence)
     pytest.skip(sentence)
+
+
+@sa.event.listens_for(sa.Engine, "before_cursor_execute")
+def refuse_writes_of_safe_requests(connection, _cursor, statement, *_):
+    """RFC 9110 §9.2.1: who only reads changes nothing."""
+    is_safe = has_request_context() and request.method in ("GET", "HEAD", "OPTIONS")
+    is_ours = is_safe and connection.engine is db.engine
+    if is_ours and re.match(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP)\b", statement):
+        raise AssertionError(f"{request.method} {request.path} writes: {statement}")
 
 
 class Person:

@@ -261,7 +261,7 @@ def test_a_fault_inside_is_a_500_in_the_blogs_style(app, ann, post, monkeypatch,
 
 
 def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
-    monkeypatch.setattr(db.session, "commit", broken)
+    monkeypatch.setattr("rate_limits.count", broken)  # the last step before the commit
     assert ann.send("/posts/1/comments", body="Half done").status_code == 500
     monkeypatch.undo()
     with app.app_context():

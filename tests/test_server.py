@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,34 +17,41 @@ ROOT = Path(__file__).parent.parent
 
 
 def recipe():
-    """The server's command line, as the Makefile has it."""
-    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
-    return re.search(r"exec \$\(BIN\)/(granian .*)", text)[1]
+    """The command that serves the blog, as the Makefile has it."""
+    return re.search(r"exec \$\(BIN\)/(.*)", (ROOT / "Makefile").read_text())[1].split()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(tmp_path, *words, **environment):
+    """The server's process, where Make would find it."""
+    environment = os.environ | environment
+    environment |= {
+        "BLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'blog.db'}",
+        "BLOG_SECRET_KEY": "only for tests",
+    }
+    command = [Path(sys.executable).parent / recipe()[0], *recipe()[1:], *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
 
 @contextmanager
-def running(tmp_path):
-    """The server's process and port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = recipe().replace("$(HOST)", "127.0.0.1").replace("$(PORT)", str(port))
-    environment = os.environ | {
-        "BLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'blog.db'}",
-        "BLOG_SECRET_KEY": "only for tests",
-        "PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}",
-    }
-    process = subprocess.Popen(command.split(), cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+def running(tmp_path, port, *words, **environment):
+    """The server's process, once it answers at the port."""
+    process = start(tmp_path, *words, **environment)
     try:
         deadline = time.monotonic() + 20
         while not answers(port) and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield process, port
+        yield process
     finally:
         # Not kill: its worker would live on.
         process.terminate()
-        process.wait(15)
-        process.stderr.close()
+        process.communicate(timeout=15)
 
 
 def answers(port):
@@ -54,8 +62,8 @@ def answers(port):
     return True
 
 
-def status(port, method, path, body=None, headers=None, **options):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def status(port, method, path, body=None, headers=None, timeout=10, **options):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     connection.request(method, path, body, headers or {}, **options)
     answer = connection.getresponse()
     answer.read()
@@ -65,20 +73,63 @@ def status(port, method, path, body=None, headers=None, **options):
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_the_server_answers_and_stops_cleanly(tmp_path, stop):
-    with running(tmp_path) as (process, port):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)) as process:
         assert status(port, "GET", "/") == 200
         process.send_signal(stop)
-        assert process.wait(15) == 0
-        assert b"Traceback" not in process.stderr.read()
+        _, errors = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
     # Without files beside it, which SQLite would apply to a backup in its place.
     assert [path.name for path in tmp_path.iterdir()] == ["blog.db"]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        ("--port {port}", {"BLOG_PORT": "1"}),
+        ("--host 127.0.0.1", {"BLOG_PORT": "{port}", "BLOG_HOST": "192.0.2.1"}),
+        ("", {"BLOG_PORT": "{port}", "PORT": "1"}),
+        ("", {"PORT": "{port}"}),
+    ],
+)
+def test_the_server_listens_where_it_is_told(tmp_path, words, environment):
+    port = free_port()
+    environment = {name: value.format(port=port) for name, value in environment.items()}
+    with running(tmp_path, port, *words.format(port=port).split(), **environment):
+        assert status(port, "GET", "/healthz") == 200
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        process = start(tmp_path, "--port", port)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert re.fullmatch(rf"Error: 127\.0\.0\.1:{port} is taken.*\n", errors.decode())
+
+
+def test_the_server_has_as_many_threads_as_the_settings_say(tmp_path):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port), BLOG_THREADS="3") as process:
+        words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+    assert words[words.index("--blocking-threads") + 1] == "3"
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
+def slow_client(port):
+    """A connection that has sent a part of its form."""
+    client = socket.create_connection(("127.0.0.1", port))
+    head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 100\r\n\r\nuser"
+    client.send(head.format(FORM["Content-Type"]).encode())
+    return client
+
+
 def test_the_server_refuses_what_is_too_large_or_odd(tmp_path):
-    with running(tmp_path) as (_process, port):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)):
         chunks = [b"username=ann&password="] + [b"x" * 100_000] * 30
         assert status(port, "POST", "/login", b"x" * 1_048_577, FORM) == 413
         assert status(port, "POST", "/login", iter(chunks), FORM, encode_chunked=True) == 413
@@ -90,11 +141,8 @@ def test_the_server_refuses_what_is_too_large_or_odd(tmp_path):
 
 
 def test_a_dozen_slow_clients_do_not_stop_the_server(tmp_path):
-    with running(tmp_path) as (_process, port):
-        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
-        head = (
-            "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 100\r\n\r\nuser"
-        )
-        [client.send(head.format(FORM["Content-Type"]).encode()) for client in slow]
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)):
+        slow = [slow_client(port) for _ in range(12)]
         assert status(port, "GET", "/") == 200
         [client.close() for client in slow]
