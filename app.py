@@ -395,7 +395,8 @@ def store(post: Post, form: forms.PostForm, action: str) -> tuple[Post, bool]:
             is_conflict = form.version.data not in (None, "", post.version)
         else:
             # A second click, or Back and another one, leads to the post of the first.
-            sent = Post.submitted(author_id, form.submission.data).with_for_update(of=Post)
+            post.submission = form.submission.data
+            sent = Post.submitted(author_id, post.submission).with_for_update(of=Post)
             post = db.session.scalar(sent) or post
             typed = (form.title.data, form.body.data)
             is_conflict = bool(post.edited_at) and (post.title, post.body) != typed

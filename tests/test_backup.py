@@ -21,8 +21,6 @@ from database import db
 ROOT = Path(database.__file__).parent
 WRITERS, SECONDS = 8, 20
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 def run(words, url, folder, blocks="unlimited"):
@@ -50,7 +48,6 @@ def comments_in(path):
         return {body for (body,) in connection.execute("SELECT body FROM comments")}
 
 
-@on_sqlite
 def test_a_backup_under_eight_writers_holds_every_comment_from_before(
     make_app, database_url, tmp_path
 ):
@@ -80,7 +77,6 @@ def test_a_backup_under_eight_writers_holds_every_comment_from_before(
     assert len(sent) > len(before) > WRITERS
 
 
-@on_sqlite
 def test_a_backup_is_put_back(app, make_app, ann, bob, backup, tmp_path):
     post = ann.write()
     bob.comment(post, "From before")
@@ -96,14 +92,12 @@ def test_a_backup_is_put_back(app, make_app, ann, bob, backup, tmp_path):
     assert "From after" not in page
 
 
-@on_sqlite
 def test_a_backup_says_what_is_not_in_it(backup, tmp_path):
     result = backup(tmp_path / "copy.db")
     assert "secret key is not in it" in result.output
     assert str(tmp_path / "instance" / "secret_key") in result.output
 
 
-@on_sqlite
 def test_a_backup_is_one_file_that_others_cannot_read(backup, tmp_path):
     (tmp_path / "copies").mkdir()
     assert backup(tmp_path / "copies" / "copy.db").exit_code == 0
@@ -111,7 +105,6 @@ def test_a_backup_is_one_file_that_others_cannot_read(backup, tmp_path):
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
-@on_sqlite
 def test_a_backup_holds_nothing_that_was_deleted(app, ann, backup, tmp_path):
     post = ann.write(body="A text that was regretted.")
     ann.send(post.rpartition("/")[0] + "/delete")
@@ -119,7 +112,6 @@ def test_a_backup_holds_nothing_that_was_deleted(app, ann, backup, tmp_path):
     assert b"A text that was regretted" not in (tmp_path / "copy.db").read_bytes()
 
 
-@on_sqlite
 def test_a_backup_never_overwrites(backup, tmp_path):
     (tmp_path / "copy.db").write_text("precious")
     result = backup(tmp_path / "copy.db")
@@ -128,7 +120,6 @@ def test_a_backup_never_overwrites(backup, tmp_path):
     assert (tmp_path / "copy.db").read_text() == "precious"
 
 
-@on_sqlite
 def test_of_four_backups_to_one_file_one_is_made(app, tmp_path):
     path = tmp_path / "copy.db"
     results = []
@@ -149,7 +140,6 @@ def test_of_four_backups_to_one_file_one_is_made(app, tmp_path):
     assert comments_in(path) == set()
 
 
-@on_sqlite
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
@@ -167,7 +157,6 @@ def test_a_backup_says_what_is_wrong_with_its_target(backup, tmp_path, target, r
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@on_sqlite
 def test_a_backup_to_a_full_disk_leaves_nothing(app, database_url, tmp_path):
     folder = tmp_path / "full"
     folder.mkdir()
@@ -177,7 +166,6 @@ def test_a_backup_to_a_full_disk_leaves_nothing(app, database_url, tmp_path):
     assert list(folder.iterdir()) == []
 
 
-@on_sqlite
 def test_a_damaged_database_gives_no_backup(app, ann, backup, tmp_path):
     ann.comment(ann.write())
     with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:

@@ -105,7 +105,6 @@ def test_control_characters_are_taken_out(app, ann):
         assert (post.title, post.body) == ("AB C", "ab\tc\nd")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "path",
     [
@@ -201,7 +200,6 @@ def test_a_large_body_without_a_length_is_refused_whole(ann, size):
     assert "your browser still has the text" in answer.text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -219,7 +217,6 @@ def test_a_wrong_method_is_refused(ann, post, method, path):
     assert "<h1>" in answer.text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -268,7 +265,6 @@ def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
         assert db.session.scalar(sa.select(sa.func.count(Comment.id))) == 1
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, monkeypatch):
     with app.app_context():
         db.engine.dispose()
@@ -283,7 +279,6 @@ def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, mo
     assert ann.comment(post)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_database_that_is_away_is_a_503_and_works_again(app, ann, post, tmp_path):
     with app.app_context():
         db.engine.dispose()
@@ -299,7 +294,7 @@ def test_a_database_that_is_away_is_a_503_and_works_again(app, ann, post, tmp_pa
     assert ann.get(post).status_code == 200
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_database_server_that_refuses_is_a_503_and_works_again(app, ann, post, postgresql):
     token = ann.token()
     execute(postgresql, "ALTER DATABASE test ALLOW_CONNECTIONS false")
@@ -312,7 +307,7 @@ def test_a_database_server_that_refuses_is_a_503_and_works_again(app, ann, post,
     assert ann.comment(post)
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_read_only_database_server_is_a_503(app, ann, post, postgresql):
     token = ann.token()
     execute(postgresql, "ALTER DATABASE test SET default_transaction_read_only = on")

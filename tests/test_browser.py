@@ -125,7 +125,6 @@ def test_a_journey(browser, base, scripts, check):
     expect(page.locator(".comments")).to_contain_text("And good luck.")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     app.test_cli_runner().invoke(args=["demo"])
     page = browser.new_page()
@@ -173,7 +172,6 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     check(page)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_axe_finds_nothing_on_the_owners_pages(make_app, serve, browser):
     app = make_app(MODERATION="all")
     ann, bob = Person(app, "ann").sign_up(), Person(app, "bob").sign_up()
@@ -194,7 +192,6 @@ def test_axe_finds_nothing_on_the_owners_pages(make_app, serve, browser):
         check(page)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_picture_comes_before_the_words(browser, base, tmp_path):
     page = browser.new_page()
     page.goto(base)
@@ -211,7 +208,6 @@ def test_a_picture_comes_before_the_words(browser, base, tmp_path):
     expect(page.get_by_role("heading", level=2)).to_have_text("With a picture")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_everything_works_by_keyboard(browser, base):
     page = browser.new_page()
     page.goto(base)
@@ -267,7 +263,6 @@ def read_pages(app, owner, ann, nobody):
     return read
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_nu_html_checker_finds_nothing(read_pages, tmp_path):
     java = shutil.which("java") or missing("Java", "apt-get install default-jre-headless")
     jars = list(ROOT.glob("node_modules/vnu-jar/**/vnu.jar")) or missing(
@@ -284,7 +279,6 @@ def test_the_nu_html_checker_finds_nothing(read_pages, tmp_path):
     assert [(names[m["url"].rpartition("/")[2]], m["message"]) for m in messages] == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_lighthouse_gives_full_marks(app, base, chromium, tmp_path):
     lighthouse = ROOT / "node_modules" / ".bin" / "lighthouse"
     if not lighthouse.exists():

@@ -34,8 +34,6 @@ PATHS = (
 ).split()
 
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -616,7 +614,6 @@ def test_without_its_connection_a_page_is_made_and_the_next_kept_again(
     assert len(asked) == 2
 
 
-@on_sqlite
 def test_a_date_that_is_none_spoils_only_the_pages_that_show_it(nobody, owner, sql):
     owner.write()
     sql("UPDATE posts SET published_at = 'tomorrow'")
@@ -645,7 +642,6 @@ def test_a_standby_that_tells_no_version_caches_nothing(app, owner, monkeypatch)
     ] * 2
 
 
-@on_sqlite
 def test_a_database_behind_a_link_is_kept_in_memory_too(app, make_app, tmp_path):
     close(app)
     (tmp_path / "link.db").symlink_to(tmp_path / "blog.db")

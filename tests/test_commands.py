@@ -176,7 +176,6 @@ def test_people_write_while_the_blog_is_exported(make_app, ann, tmp_path, monkey
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_export_that_is_broken_off_leaves_nothing(app, ann, tmp_path, monkeypatch):
     def break_off(*_):
         raise KeyboardInterrupt

@@ -90,7 +90,6 @@ def test_a_safe_request_that_writes_is_an_error_in_the_tests(app, ann):
         db.session.execute(sa.delete(User))
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_acknowledged_write_survives_a_power_cut_on_sqlite(app):
     with app.app_context():
         pragmas = ["journal_mode", "synchronous", "foreign_keys"]
@@ -109,7 +108,6 @@ def test_times_come_back_aware_in_utc(app, owner):
         assert post.published_at.tzinfo == UTC
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_path):
     ann.write()
     with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:
@@ -128,7 +126,7 @@ def test_an_upgrade_that_would_lose_a_reference_is_undone(make_app, ann, tmp_pat
         ("comments", "delete"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url, kind, action):
     ann.comment(ann.write())
     delete, fields = f"DELETE FROM {kind} WHERE id = 1", {"title": "x", "body": "Typed text."}
@@ -137,7 +135,6 @@ def test_who_changes_what_another_just_deletes_gets_a_404(app, ann, database_url
     assert "Typed text." in answer.text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("action", ["preview", "publish"])
 def test_a_page_is_made_while_others_write_on_sqlite(app, ann, action, monkeypatch):
     path = ann.write()
@@ -155,7 +152,6 @@ def test_a_page_is_made_while_others_write_on_sqlite(app, ann, action, monkeypat
     assert "Written meanwhile." in ann.get(path).text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_writer_who_waits_too_long_is_told_so(app, ann, monkeypatch):
     path = ann.write()
     monkeypatch.setattr(database, "BUSY_MAX", 100)

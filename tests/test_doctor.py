@@ -104,7 +104,6 @@ def test_all_is_well(doctor):
         ({"RATE_LIMITS": "off", "PROXIES": 1}, "Risky: Passwords can be tried without end"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_setting_is_named(doctor, settings, sentence):
     result = doctor(**settings)
     assert sentence in result.output
@@ -121,7 +120,6 @@ def test_a_setting_is_named(doctor, settings, sentence):
         {"RATE_LIMITS": "off"},
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_what_is_harmless_is_not_named(doctor, settings):
     assert doctor(**settings).output == "All is well.\n"
 
@@ -129,7 +127,6 @@ def test_what_is_harmless_is_not_named(doctor, settings):
 @pytest.mark.parametrize(
     ("settings", "status"), [({"URL": "https://blog.example"}, 1), ({"PROXIES": 1}, 1), ({}, 0)]
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_debug_mode_is_wrong_in_public(doctor, monkeypatch, settings, status):
     monkeypatch.setenv("FLASK_DEBUG", "1")
     result = doctor(**settings)
@@ -138,7 +135,6 @@ def test_debug_mode_is_wrong_in_public(doctor, monkeypatch, settings, status):
 
 
 @pytest.mark.parametrize("name", ["secret_key", "config.toml"])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_key_that_others_can_read_is_named(doctor, trace, name):
     path = trace.with_name(name)
     path.touch(mode=0o644)
@@ -149,20 +145,17 @@ def test_a_key_that_others_can_read_is_named(doctor, trace, name):
     assert doctor().exit_code == 0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_proxy_that_does_its_work_is_seen(make_app, behind_https, trace):
     app = behind_https(make_app, HTTP_X_FORWARDED_PROTO="https", HTTP_X_FORWARDED_FOR="192.0.2.1")
     assert app.test_cli_runner().invoke(cli.doctor).output == "All is well.\n"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_proxy_that_was_never_seen_is_named(make_app, behind_https, trace):
     result = behind_https(make_app).test_cli_runner().invoke(cli.doctor)
     assert result.exit_code == 1
     assert "Wrong: BLOG_PROXIES is 1, but so many were never seen" in result.output
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_proxy_that_passes_on_what_a_visitor_claims_is_named(make_app, behind_https, trace):
     app = behind_https(make_app, believes=True, HTTP_X_FORWARDED_PROTO="https")
     result = app.test_cli_runner().invoke(cli.doctor)
@@ -177,7 +170,6 @@ def test_a_week_without_a_backup_is_named(doctor, trace):
     assert (result.exit_code, result.output) == (0, NO_BACKUP)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_backup_is_noticed(doctor, make_app, trace, tmp_path):
     trace.unlink()
     assert doctor().output == NO_BACKUP
@@ -185,7 +177,6 @@ def test_a_backup_is_noticed(doctor, make_app, trace, tmp_path):
     assert doctor().output == "All is well.\n"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_full_disk_is_named(database_url, trace):
     result = run("flask doctor", database_url, trace.parent, blocks=1000)
     assert result.returncode == 1
@@ -193,7 +184,7 @@ def test_a_full_disk_is_named(database_url, trace):
     assert "cannot be written ([Errno 27] File too large)" in result.stdout
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_database_that_cannot_be_written_is_named(doctor, database_url):
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ALTER DATABASE test SET default_transaction_read_only = on")
@@ -202,7 +193,6 @@ def test_a_database_that_cannot_be_written_is_named(doctor, database_url):
     assert "cannot execute UPDATE in a read-only transaction" in result.output
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_copy_from_before_an_upgrade_is_named(doctor, tmp_path):
     copy = tmp_path / "blog.db.before-0001"
     copy.touch()
@@ -213,7 +203,6 @@ def test_a_copy_from_before_an_upgrade_is_named(doctor, tmp_path):
     assert doctor().output == "All is well.\n"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_old_schema_that_cannot_be_upgraded_is_named(database_url, tmp_path):
     with closing(sqlite3.connect(tmp_path / "blog.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
