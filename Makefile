@@ -1,4 +1,4 @@
-# make run, make test, make check, make bench; `make PYTHON=python3.13 run` takes another Python.
+# make run, make test, make test-slow, make check, make bench; `make PYTHON=python3.13 run` takes another Python.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -6,8 +6,11 @@ BIN = .venv/bin
 run: .venv/run
 	@exec $(BIN)/python -m flask serve
 
-test: .venv/test node_modules/.installed
-	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+test: .venv/test
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+test-slow: .venv/test node_modules/.installed
+	$(BIN)/pytest -n 2 -m slow
 
 check: .venv/test
 	$(BIN)/ruff format --check .
@@ -35,4 +38,4 @@ node_modules/.installed: package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock && touch $@ \
 		|| echo "Without npm, the HTML checker and Lighthouse are not installed."
 
-.PHONY: run test check bench
+.PHONY: run test test-slow check bench

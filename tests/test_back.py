@@ -5,6 +5,7 @@ from conftest import PASSWORD
 from playwright.sync_api import expect, sync_playwright
 from test_browser import FLAGS, base, chromium, follow, sign_up  # noqa: F401
 
+pytestmark = pytest.mark.slow
 PRIVATE = ["/posts/1/secret", "/posts/1/edit", "/posts/2/secret", "/drafts", "/account"]
 PRIVATE += ["/account/delete", "/owner/people", "/owner/moderation", "/owner/people/ann"]
 
@@ -66,7 +67,6 @@ def test_a_public_page_comes_back_as_it_was_left(page):
     assert page.evaluate("window.isAsItWasLeft")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", PRIVATE)
 @pytest.mark.parametrize(
     ("leave", "pages"), [(log_out, 1), (log_out_everywhere, 2), (delete_account, 2)]

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Person, close, missing
+from conftest import Person, close, missing, on_postgresql
 
 import cli
 import database
@@ -20,7 +20,6 @@ from database import db
 
 ROOT = Path(database.__file__).parent
 WRITERS, SECONDS = 8, 20
-
 
 
 def run(words, url, folder, blocks="unlimited"):
@@ -48,6 +47,7 @@ def comments_in(path):
         return {body for (body,) in connection.execute("SELECT body FROM comments")}
 
 
+@pytest.mark.slow
 def test_a_backup_under_eight_writers_holds_every_comment_from_before(
     make_app, database_url, tmp_path
 ):
@@ -157,6 +157,7 @@ def test_a_backup_says_what_is_wrong_with_its_target(backup, tmp_path, target, r
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_backup_to_a_full_disk_leaves_nothing(app, database_url, tmp_path):
     folder = tmp_path / "full"
     folder.mkdir()

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 import sqlalchemy as sa
-from conftest import Person, execute
+from conftest import Person, execute, on_postgresql
 
 import app as app_module
 from database import db

@@ -92,7 +92,11 @@ def pass_by(page):
 
 
 @pytest.mark.parametrize(
-    ("scripts", "check"), [(True, check), (False, pass_by)], ids=["scripts", "no-scripts"]
+    ("scripts", "check"),
+    [
+        pytest.param(True, check, marks=pytest.mark.slow, id="scripts"),
+        pytest.param(False, pass_by, id="no-scripts"),
+    ],
 )
 def test_a_journey(browser, base, scripts, check):
     """Sign up, post, log out, sign up, comment, log out, read."""
@@ -125,6 +129,7 @@ def test_a_journey(browser, base, scripts, check):
     expect(page.locator(".comments")).to_contain_text("And good luck.")
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     app.test_cli_runner().invoke(args=["demo"])
     page = browser.new_page()
@@ -172,6 +177,7 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     check(page)
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_on_the_owners_pages(make_app, serve, browser):
     app = make_app(MODERATION="all")
     ann, bob = Person(app, "ann").sign_up(), Person(app, "bob").sign_up()
@@ -192,6 +198,7 @@ def test_axe_finds_nothing_on_the_owners_pages(make_app, serve, browser):
         check(page)
 
 
+@pytest.mark.slow
 def test_a_picture_comes_before_the_words(browser, base, tmp_path):
     page = browser.new_page()
     page.goto(base)
@@ -263,6 +270,7 @@ def read_pages(app, owner, ann, nobody):
     return read
 
 
+@pytest.mark.slow
 def test_the_nu_html_checker_finds_nothing(read_pages, tmp_path):
     java = shutil.which("java") or missing("Java", "apt-get install default-jre-headless")
     jars = list(ROOT.glob("node_modules/vnu-jar/**/vnu.jar")) or missing(
@@ -279,6 +287,7 @@ def test_the_nu_html_checker_finds_nothing(read_pages, tmp_path):
     assert [(names[m["url"].rpartition("/")[2]], m["message"]) for m in messages] == []
 
 
+@pytest.mark.slow
 def test_lighthouse_gives_full_marks(app, base, chromium, tmp_path):
     lighthouse = ROOT / "node_modules" / ".bin" / "lighthouse"
     if not lighthouse.exists():

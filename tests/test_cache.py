@@ -14,7 +14,7 @@ import hypothesis.strategies as st
 import psycopg
 import pytest
 import sqlalchemy as sa
-from conftest import PASSWORD, Person, close, execute
+from conftest import PASSWORD, Person, close, execute, on_both, on_postgresql
 from flask import before_render_template, request, request_started, template_rendered
 from flask_login import current_user
 from hypothesis import HealthCheck, settings
@@ -32,8 +32,6 @@ PATHS = (
     "/tags /tags/x /tags/x/feed.xml /archive /search?q=some /feed.xml /feed.json /sitemap.xml "
     "/robots.txt /privacy"
 ).split()
-
-
 
 
 @pytest.fixture
@@ -80,6 +78,7 @@ def all_in_one_place(monkeypatch):
 # What is kept -------------------------------------------------------------------------------------
 
 
+@on_both
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_page_is_made_once_for_all_visitors(app, ann, asked, method):
     ann.write(tags="x")
@@ -222,6 +221,7 @@ def test_memory_is_bounded_whatever_the_addresses_are(small_app, length):
 # Never stale --------------------------------------------------------------------------------------
 
 
+@on_both
 def test_what_is_written_shows_at_once(make_app, app, nobody, ann):
     assert "News" not in nobody.get("/").text
     ann.write("News")
@@ -232,6 +232,7 @@ def test_what_is_written_shows_at_once(make_app, app, nobody, ann):
     assert "Other news" in nobody.get("/").text
 
 
+@on_both
 def test_a_write_while_a_page_is_made_shows_on_the_next(app, ann, sql, nobody):
     ann.write("Before")
 
@@ -243,6 +244,7 @@ def test_a_write_while_a_page_is_made_shows_on_the_next(app, ann, sql, nobody):
     assert "After" in nobody.get("/").text
 
 
+@on_both
 def test_a_scheduled_post_appears_at_its_moment(app, ann, nobody):
     path = ann.write("Soon")
     with app.app_context():
@@ -295,6 +297,7 @@ def test_a_visitor_who_has_seen_a_form_is_shown_the_same_page_again(ann, nobody,
     assert "csrf_token" not in first.text
 
 
+@on_both
 def test_what_is_written_shows_at_once_to_readers_too(app, ann, sql):
     path = ann.write("Before")
     bob = Person(app, "bob").sign_up()
@@ -305,6 +308,7 @@ def test_what_is_written_shows_at_once_to_readers_too(app, ann, sql):
     assert [person.get("/").text.count("Changed") for person in (ann, bob)] == [1, 1]
 
 
+@on_both
 def test_a_page_of_what_was_read_before_a_write_is_not_kept_for_after_it(app, ann, sql):
     ann.write("Before")
     writes = iter(["UPDATE posts SET title = 'After'"])
@@ -344,6 +348,7 @@ def test_a_message_is_shown_once(ann):
     assert [ann.get(path).text.count(MESSAGE) for _ in range(3)] == [1, 0, 0]
 
 
+@on_both
 def test_who_has_logged_out_sees_none_of_the_pages_shown_before(app, ann):
     path = ann.write()
     [ann.get(path) for _ in range(2)]
@@ -518,6 +523,7 @@ def test_head_has_the_headers_of_get_and_no_body(app, path, headers):
 # Many at once -------------------------------------------------------------------------------------
 
 
+@on_both
 def test_one_makes_a_page_and_the_others_wait(app, ann, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 60)
     ann.write("News")
@@ -534,6 +540,7 @@ def test_one_makes_a_page_and_the_others_wait(app, ann, monkeypatch):
     assert "News" in answers[0]
 
 
+@on_both
 def test_a_write_meanwhile_does_not_set_all_who_wait_to_work(app, ann, sql, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 60)
     ann.write("News")
@@ -620,6 +627,7 @@ def test_a_date_that_is_none_spoils_only_the_pages_that_show_it(nobody, owner, s
     assert nobody.get("/privacy").status_code == 200
 
 
+@on_both
 def test_where_the_version_cannot_be_read_pages_are_made(app, owner, monkeypatch):
     monkeypatch.setitem(cache.VERSIONS, db_name(app), "SELECT nonsense")
     begin = time.monotonic()
@@ -649,6 +657,7 @@ def test_a_database_behind_a_link_is_kept_in_memory_too(app, make_app, tmp_path)
     assert "ETag" in Person(linked).get("/").headers
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_check_that_hangs_holds_nobody_up_for_long(app, owner, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_MAX", 0.1)
@@ -684,6 +693,8 @@ def test_the_connection_for_the_version_ends_with_the_apps(nobody, app, postgres
 
 
 # On Python 3.12 and later.
+@pytest.mark.slow
+@on_both
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_and_its_parent_see_each_others_writes(app, ann, nobody, asked):
     nobody.get("/")
@@ -712,6 +723,8 @@ def test_a_forked_process_and_its_parent_see_each_others_writes(app, ann, nobody
     assert asked == []
 
 
+@pytest.mark.slow
+@on_both
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_shares_no_connection_though_nobody_has_asked_yet(make_app):
     app = make_app()
@@ -748,6 +761,7 @@ def in_a_child(act):
     return answer
 
 
+@pytest.mark.slow
 @on_postgresql
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_that_is_sent_a_form_first_has_connections_of_its_own(app, ann):
@@ -902,6 +916,8 @@ def sql_elsewhere(database_url):
         assert process.wait(20) == 0
 
 
+@pytest.mark.slow
+@on_both
 def test_whatever_happens_visitors_see_what_is_in_the_database(make_app, sql, sql_elsewhere):
     """After every step, each page from memory is the one that an app without memory makes."""
     app = make_app(RATE_LIMITS="off", MODERATION="first")

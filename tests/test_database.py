@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import Person, execute, meanwhile
+from conftest import Person, execute, meanwhile, on_both, on_postgresql
 from flask import before_render_template
 
 import database
@@ -28,6 +28,7 @@ def number_of(app, model):
 
 
 # SQLite cannot say what an index on an expression holds.
+@on_both
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression")
 @pytest.mark.filterwarnings("ignore:Computed default on posts.has_pictures cannot be modified")
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
@@ -42,6 +43,7 @@ def test_the_migrations_make_the_tables_of_the_models(app):
         assert compare_metadata(context, Base.metadata) == []
 
 
+@on_both
 def test_names_are_unique_in_the_database(app):
     with app.app_context():
         User.create("ann", "x", "post")
@@ -49,6 +51,7 @@ def test_names_are_unique_in_the_database(app):
             User.create("ANN", "x", "post")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_six_processes_start_at_once_on_an_empty_database(request, tmp_path, kind):
     if kind == "postgresql":
@@ -66,6 +69,8 @@ def test_six_processes_start_at_once_on_an_empty_database(request, tmp_path, kin
         db.engine.dispose()
 
 
+@pytest.mark.slow
+@on_both
 def test_all_comments_of_eight_writers_at_once_arrive(make_app):
     """Each reads the post's page and then comments, like people do, but without a pause."""
     app = make_app(RATE_LIMITS="off")
@@ -97,6 +102,7 @@ def test_an_acknowledged_write_survives_a_power_cut_on_sqlite(app):
     assert values == ["wal", 2, 1]
 
 
+@on_both
 def test_times_come_back_aware_in_utc(app, owner):
     at = datetime(2023, 10, 13, 12, tzinfo=timezone(timedelta(hours=2)))
     with app.app_context():

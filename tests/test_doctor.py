@@ -11,7 +11,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from conftest import missing
+from conftest import missing, on_postgresql
 from test_backup import run
 from werkzeug.serving import WSGIRequestHandler, make_server
 

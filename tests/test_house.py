@@ -59,4 +59,3 @@ def test_everything_public_has_a_docstring(module):
     kinds = (ast.FunctionDef, ast.ClassDef)
     public = [node for node in tree.body if isinstance(node, kinds) and node.name[0] != "_"]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
-

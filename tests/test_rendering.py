@@ -180,6 +180,7 @@ def test_a_slug_fits_into_a_path(title):
     assert unquote(made) == made
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded_in_size():
     texts = [f"[a]: /{n}\n" + "x" * 50_000 for n in range(300)]
     [rendering.markdown(text) for text in texts]
