@@ -49,7 +49,6 @@ KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING
 # Conditions of the first request, which only the cache answers.
 CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
 REUSE = "blog.reuse"  # in a request's environ: the `Reuse` of its response
-TRANSIENT = 429  # and higher: the status of an answer that may be another one the next moment
 NOT_CACHED = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
 OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does without
 FOREVER = "public, max-age=31536000, immutable"  # a year, for what changes only with its name
@@ -177,23 +176,6 @@ class Reuse:
     ends_at: float = inf  # seconds since 1970, such as the end of the session
 
 
-@dataclass
-class PassThrough:
-    """A note that the response is for one request only, so that none waits for another's."""
-
-    app: "WSGIApplication"
-    version: Version
-    size: int
-
-    def is_valid(self, version: Version) -> bool:
-        """Whether the next response is of the same kind."""
-        return self.version == version
-
-    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
-        """Let the app answer."""
-        return self.app(environ, start)
-
-
 class Page:
     """A response as it is and, from its second use on, compressed."""
 
@@ -246,9 +228,6 @@ class Page:
             self.compressed_headers = self._headers(compressed, self.compressed_etag, encoding)
 
 
-Entry = Page | PassThrough
-
-
 class PageCache:
     """A WSGI middleware that answers from memory, and asks the app for one page at a time.
 
@@ -261,7 +240,7 @@ class PageCache:
     ) -> None:
         self.app, self.versions, self.cookie_name = app, versions, cookie_name
         self.lock = Lock()  # of the entries
-        self.entries: LRUCache[Key, Entry] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
+        self.entries: LRUCache[Key, Page] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
         self.in_flight: dict[tuple[Version, Key], Event] = {}
 
     def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
@@ -286,15 +265,10 @@ class PageCache:
             return *address, cookies, str(time() // 60)
         return tuple(address)
 
-    def _find(self, key: Key, version: Version) -> Entry | None:
+    def _find(self, key: Key, version: Version) -> Page | None:
         with self.lock:
-            entry = self.entries.get(key)
-        return entry if entry and entry.is_valid(version) else None
-
-    def _store(self, key: Key, entry: Entry) -> None:
-        if entry.size <= ENTRY_MAX:
-            with self.lock, suppress(ValueError):  # larger than all of the cache
-                self.entries[key] = entry
+            page = self.entries.get(key)
+        return page if page and page.is_valid(version) else None
 
     def _render_once(
         self, key: Key, version: Version, environ: "WSGIEnvironment"
@@ -320,14 +294,13 @@ class PageCache:
             asked.pop("HTTP_COOKIE", None)  # a visitor's, which the key does not hold
         reuse = asked[REUSE] = Reuse()
         response = Response.from_app(self.app, asked, buffered=True)
-        overhead = OVERHEAD + sum(map(len, key))
-        if is_cacheable(response, reuse):
-            page = Page(response, version, reuse.ends_at, overhead)
-            self._store(key, page)
-            return page
-        if response.status_code < TRANSIENT:
-            self._store(key, PassThrough(self.app, version, overhead))
-        return response
+        if not is_cacheable(response, reuse):
+            return response
+        page = Page(response, version, reuse.ends_at, OVERHEAD + sum(map(len, key)))
+        if page.size <= ENTRY_MAX:
+            with self.lock, suppress(ValueError):  # larger than all of the cache
+                self.entries[key] = page
+        return page
 
 
 def is_cacheable(response: Response, reuse: Reuse) -> bool:

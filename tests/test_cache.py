@@ -558,15 +558,6 @@ def test_a_write_meanwhile_does_not_set_all_who_wait_to_work(app, ann, sql, monk
     assert len(set(answers)) == 1
 
 
-@pytest.mark.parametrize("path", ["/login", "/nothing"])
-def test_pages_that_cannot_be_kept_do_not_wait_for_each_other(app, owner, monkeypatch, path):
-    status = Person(app).get(path).status_code
-    together = all_in_one_place(monkeypatch)
-    with before_render_template.connected_to(together, app):
-        answers = at_once(lambda: Person(app).get(path).status_code)
-    assert answers == [status] * MANY
-
-
 def test_different_pages_do_not_wait_for_each_other(app, owner, monkeypatch):
     together, numbers = all_in_one_place(monkeypatch), iter(range(MANY))
     with before_render_template.connected_to(together, app):
