@@ -1,5 +1,6 @@
 """The blog: its factory, then every page by section."""
 
+from contextlib import suppress
 from datetime import datetime
 from io import BytesIO
 from typing import Any, TypeVar
@@ -355,14 +356,11 @@ def add_picture(form: forms.PostForm) -> None:
     except ValueError as error:
         form.picture.errors = [str(error)]
         return
-    author_id = current_user.id
-    try:
-        with atomic():
-            picture = Picture.add(author_id, webp, size)
-    except sa.exc.IntegrityError:  # the same one is added at this moment
-        with atomic():
-            picture = Picture.add(author_id, webp, size)
-    form.add_picture(url_for("blog.show_picture", name=picture.name))
+    picture = Picture.of(current_user.id, webp, size)
+    path = url_for("blog.show_picture", name=picture.name)
+    with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
+        db.session.merge(picture)
+    form.add_picture(path)
     flash("The picture is at the end of the text.")
 
 
@@ -612,11 +610,9 @@ def log_in() -> ResponseReturnValue:
         if security.is_password_of(user, form.password.data) and user:
             unchanged = security.unchanged(user)
             with atomic():
-                user = db.session.scalar(unchanged)
-                if user:
+                if user := db.session.scalar(unchanged):
                     security.log_in(user, form.remember.data)
-            if user:
-                return redirect(next_path(), 303)
+                    return redirect(next_path(), 303)
         form.form_errors.append("This username and password do not belong together.")
     return render("log_in.html", form=form), form.status
 

@@ -551,15 +551,12 @@ class Picture(Base):
     webp: Mapped[bytes] = mapped_column(deferred=True)
 
     @classmethod
-    def add(cls, author_id: int, webp: bytes, size: tuple[int, int]) -> "Picture":
-        """Add the author's picture of that size in pixels; the same one again is the one kept.
-
-        IntegrityError if another request adds the same one at this moment.
-        """
+    def of(cls, author_id: int, webp: bytes, size: tuple[int, int]) -> "Picture":
+        """The author's picture of that size in pixels, with its name; not yet saved."""
         salt = author_id.to_bytes(8, "big")
         digest = hashlib.blake2b(webp, digest_size=16, salt=salt).hexdigest()
         name = f"{digest}-{size[0]}x{size[1]}.webp"
-        return db.session.merge(cls(name=name, author_id=author_id, webp=webp))
+        return cls(name=name, author_id=author_id, webp=webp)
 
     @classmethod
     def unused_by(cls, user: User) -> Sequence["Picture"]:
