@@ -805,13 +805,14 @@ def base_url() -> str:
 
 def show_error(error: exceptions.HTTPException, **context: Any) -> ResponseReturnValue:
     """The page of an error; what was typed comes back on it."""
-    # What could not be read raises again; what was read is remembered here.
-    sent, args = (vars(request).get(name, {}) for name in ("form", "args"))
+    # A form that could not be read raises again; one that was read is remembered here.
+    sent = vars(request).get("form", {})
     typed = {name: text for name, text in sent.items() if name not in NOT_SHOWN}
     if error.code == exceptions.TooManyRequests.code:
         security.note_refusal("Too often", " ".join(typed.values()) or request.path)
     response = current_app.make_response(error)
-    context |= {"typed": typed, "query": args.get("q", "")}
+    query = "" if error.code == 404 else request.args.get("q", "")  # that of a 404 may be no text
+    context |= {"typed": typed, "query": query}
     response.set_data(render("error.html", error=error, **context))
     return response
 

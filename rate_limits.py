@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, make_response, request
 from flask.typing import ResponseReturnValue
-from flask_limiter import Limiter, RateLimitExceeded, RouteLimit
+from flask_limiter import Limiter, RateLimitExceeded
 from flask_login import current_user
+from limits.errors import ConfigurationError
 from werkzeug.exceptions import TooManyRequests
+
+from config import SettingError
 
 View = Callable[..., ResponseReturnValue]
 # Some proxies add the port: an IPv6 address in brackets or an IPv4 address, and a port.
@@ -49,9 +52,28 @@ def username_and_ip() -> str:
     return f"{username()} {client_ip()}"
 
 
-def user() -> str:
+def user_id() -> str:
     """The id of who is logged in, or ""."""
     return str(current_user.id or "")
+
+
+class Limit(NamedTuple):
+    """A rate in Flask-Limiter's words, and whose requests are counted together ("": not)."""
+
+    rate: str
+    key: Callable[[], str]
+
+
+class Policy(NamedTuple):
+    """The limits of requests by these methods.
+
+    They are counted before the view, which may be slow, and refunded unless the response `counts`.
+    """
+
+    scope: str  # of one name, requests for several views are counted together
+    methods: set[str]
+    limits: list[Limit]
+    counts: Callable[[Response], bool] = lambda _response: True
 
 
 def is_password_wrong(_response: Response) -> bool:
@@ -64,107 +86,82 @@ def is_redirect(response: Response) -> bool:
     return response.status_code == 303
 
 
-class Limit(NamedTuple):
-    """A rate in Flask-Limiter's words, and whose requests are counted together ("": not)."""
-
-    rate: str
-    key: Callable[[], str]
-
-
-class Policy(NamedTuple):
-    """The limits of a view. They count a request before the view, which may be slow.
-
-    Where `counts` says no of the response, the hit is refunded.
-    """
-
-    scope: str
-    methods: list[str]
-    limits: list[Limit]
-    counts: Callable[[Response], bool] = lambda _response: True
-
-
-OWN_PASSWORD = Policy(
-    "own password",
-    ["POST"],
-    [Limit("10 per 15 minutes", user)],  # no stranger's attempts disturb an open session
-    is_password_wrong,
-)
+LOG_IN = [
+    Limit("10 per 15 minutes", username_and_ip),  # a person mistypes a few times
+    Limit("30 per 15 minutes", username),  # 8 characters last for ages
+    Limit("50 per hour", client_ip),  # a household or school has many names
+]
+# No stranger's attempts disturb an open session.
+OWN_PASSWORD = [Limit("10 per 15 minutes", user_id)]
+SIGN_UP = [Limit("5 per hour", client_ip)]  # a family at a table
+SEARCH = [Limit("60 per minute", client_ip)]  # faster than anybody reads
 POLICIES = {
-    "blog.log_in": Policy(
-        "log-in",
-        ["POST"],
-        [
-            Limit("10 per 15 minutes", username_and_ip),  # a person mistypes a few times
-            Limit("30 per 15 minutes", username),  # 8 characters last for ages
-            Limit("50 per hour", client_ip),  # a household or school has many names
-        ],
-        is_password_wrong,
-    ),
-    "blog.change_password": OWN_PASSWORD,
-    "blog.delete_account": OWN_PASSWORD,
-    # A family at a table.
-    "blog.sign_up": Policy("sign-up", ["POST"], [Limit("5 per hour", client_ip)], is_redirect),
-    # Faster than anybody reads.
-    "blog.search_posts": Policy("search", ["GET"], [Limit("60 per minute", client_ip)]),
+    "blog.log_in": Policy("log-in", {"POST"}, LOG_IN, is_password_wrong),
+    "blog.change_password": Policy("password", {"POST"}, OWN_PASSWORD, is_password_wrong),
+    "blog.delete_account": Policy("password", {"POST"}, OWN_PASSWORD, is_password_wrong),
+    "blog.sign_up": Policy("sign-up", {"POST"}, SIGN_UP, is_redirect),
+    "blog.search_posts": Policy("search", {"GET", "HEAD"}, SEARCH),
 }
 # Counted when they are saved: a lively talk, not a flood.
-TEXTS = {"post": Limit("20 per hour", user), "comment": Limit("20 per 10 minutes", user)}
+TEXTS = {"post": Limit("20 per hour", user_id), "comment": Limit("20 per 10 minutes", user_id)}
 
 
 def init_app(app: Flask) -> None:
-    """Limit the views of POLICIES, which are registered, and `count`."""
+    """Limit the views of POLICIES, which are registered, and `count`.
+
+    SettingError for a storage that there is not.
+    """
     if app.config["RATE_LIMITS"] == "off":
         return
-    limiter = Limiter(
-        client_ip,
-        app=app,
-        storage_uri=app.config["LIMITS_STORAGE"],
-        storage_options=_storage_options(app.config["LIMITS_STORAGE"]),
-        in_memory_fallback_enabled=True,
-        key_prefix="blog",
-    )
-    for endpoint, policy in POLICIES.items():
-        view: View = app.ensure_sync(app.view_functions[endpoint])
-        for limit in policy.limits:
-            view = _limited(limiter, limit, policy.scope, policy.methods)(view)
-        app.view_functions[endpoint] = _refunding(limiter, policy, view)
-    app.extensions["rate_limiter"] = limiter
-    app.extensions["text_limits"] = {
-        name: _limited(limiter, limit, name)(_counter(name)) for name, limit in TEXTS.items()
+    uri = app.config["LIMITS_STORAGE"]
+    timeouts: dict[str, str | int] = {
+        "socket_connect_timeout": STORAGE_MAX,
+        "socket_timeout": STORAGE_MAX,
     }
+    try:
+        limiter = Limiter(
+            client_ip,
+            app=app,
+            storage_uri=uri,
+            storage_options={} if uri.startswith("memory:") else timeouts,
+            in_memory_fallback_enabled=True,
+            key_prefix="blog",
+        )
+    except (ConfigurationError, ValueError) as error:
+        example = "redis://127.0.0.1:6379"
+        raise SettingError(f"BLOG_LIMITS_STORAGE is no storage; try {example}.") from error
+    for endpoint, policy in POLICIES.items():
+        view = app.ensure_sync(app.view_functions[endpoint])
+        app.view_functions[endpoint] = _limited_view(limiter, policy, view)
+    texts = {name: _limited(limiter, limit, name, _named(name)) for name, limit in TEXTS.items()}
+    app.extensions["text_limits"] = limiter, texts
 
 
-def _storage_options(uri: str) -> dict[str, str | int]:
-    if uri.startswith("memory:"):
-        return {}
-    return {"socket_connect_timeout": STORAGE_MAX, "socket_timeout": STORAGE_MAX}
+def _limited(limiter: Limiter, limit: Limit, scope: str, view: View) -> View:
+    """The function, which can be called so often, else RateLimitExceeded."""
 
-
-def _limited(
-    limiter: Limiter, limit: Limit, scope: str, methods: list[str] | None = None
-) -> RouteLimit:
-    """A decorator that lets a function be called so often."""
-
-    def key() -> str:
+    def digest() -> str:
         """Whoever reads the storage learns no names or addresses."""
         return hashlib.blake2b(limit.key().encode(), digest_size=16).hexdigest()
 
-    return limiter.shared_limit(
-        limit.rate,
-        f"{scope} {limit.key.__name__}",
-        key_func=key,
-        methods=methods,
-        exempt_when=lambda: not limit.key(),
-    )
+    limited: View = limiter.shared_limit(
+        limit.rate, scope, key_func=digest, exempt_when=lambda: not limit.key()
+    )(view)
+    return limited
 
 
-def _refunding(limiter: Limiter, policy: Policy, view: View) -> View:
-    """The limited view, which refunds a hit that does not count."""
+def _limited_view(limiter: Limiter, policy: Policy, view: View) -> View:
+    """The view within its limits, where its method is one of the policy's."""
+    limited = view
+    for limit in policy.limits:
+        limited = _limited(limiter, limit, f"{policy.scope} {limit.key.__name__}", limited)
 
     @wraps(view)
-    def limited_view(**values: object) -> ResponseReturnValue:
+    def answer(**values: object) -> ResponseReturnValue:
+        if request.method not in policy.methods:
+            return view(**values)
         try:
-            response = make_response(view(**values))
+            response = make_response(limited(**values))
         except RateLimitExceeded as error:
             raise _too_many(limiter) from error
         except Exception:
@@ -174,7 +171,17 @@ def _refunding(limiter: Limiter, policy: Policy, view: View) -> View:
             _refund(limiter)
         return response
 
-    return limited_view
+    return answer
+
+
+def _named(name: str) -> View:
+    """A function that does nothing: what is limited is its call."""
+
+    def count_text() -> str:
+        return name
+
+    count_text.__qualname__ = f"count {name}"  # by which Flask-Limiter tells functions apart
+    return count_text
 
 
 def _refund(limiter: Limiter) -> None:
@@ -191,17 +198,8 @@ def _too_many(limiter: Limiter) -> TooManyRequests:
     """The 429 for the limit that the current request has met."""
     limit = limiter.current_limit
     seconds = max(1, limit.reset_at - int(time())) if limit else 1
-    minutes = ceil(seconds / 60)
-    sentence = f"That is too often. Nothing was saved; try again in {minutes} min."
+    sentence = f"That is too often. Nothing was saved; try again in {ceil(seconds / 60)} min."
     return TooManyRequests(sentence, retry_after=seconds)
-
-
-def _counter(name: str) -> Callable[[], None]:
-    def count_text() -> None:
-        """Do nothing: what is limited is the call."""
-
-    count_text.__qualname__ = f"count {name}"  # by which Flask-Limiter tells functions apart
-    return count_text
 
 
 def count(text: str) -> None:
@@ -211,7 +209,8 @@ def count(text: str) -> None:
     """
     if current_app.config["RATE_LIMITS"] == "off":
         return
+    limiter, limited = current_app.extensions["text_limits"]
     try:
-        current_app.extensions["text_limits"][text]()
+        limited[text]()
     except RateLimitExceeded as error:
-        raise _too_many(current_app.extensions["rate_limiter"]) from error
+        raise _too_many(limiter) from error
