@@ -36,7 +36,7 @@ def writers(make_app):
             for person in people
         ]
 
-    yield make
+    return make
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 import sqlalchemy as sa
-from conftest import PASSWORD, Person, on_postgresql
+from conftest import PASSWORD, Person, on_both, on_postgresql
 
 import security
-from database import db
-from models import Session, User
+from database import db, now
+from models import Post, Session, User
 
 NEW = "another horse 9"
 
@@ -177,6 +177,46 @@ def test_a_ban_puts_out_and_hides_and_its_end_brings_back(app, owner, ann, bob, 
     assert nobody.get(post).status_code == 200
     assert "Buy this" in nobody.get(own).text
     assert "Spam" in nobody.get("/tags/spam").text
+
+
+LISTS = "/ /feed.xml /feed.json /archive /tags /sitemap.xml /search?q=zebra /posts/1/of-ann "
+LISTS += "/posts/1/feed.xml /users/ann"
+
+
+@on_both
+def test_a_ban_hides_on_every_list_what_it_brings_back(owner, ann, bob, nobody):
+    ann.write("Of ann", tags="shared")
+    bob.write("Zebra", "A zebra", tags="zebra, shared")
+    bob.comment("/posts/1/of-ann", "Zebra!")
+    own = ("/posts/2/zebra", "/posts/2/feed.xml", "/tags/zebra", "/tags/zebra/feed.xml")
+
+    def shown():
+        lists = [path for path in LISTS.split() if "zebra" in nobody.get(path).text.lower()]
+        return lists, [path for path in own if nobody.get(path).status_code == 200]
+
+    before = shown()
+    assert len(before[0]) == len(LISTS.split()) - 1  # of ann's own posts
+    assert before[1] == list(own)
+    assert "1 comment" in nobody.get("/users/ann").text
+    assert "shared</a> 2" in nobody.get("/tags").text
+    act(owner, "ban", "bob")
+    assert shown() == (["/search?q=zebra"], [])  # which repeats the word
+    assert "0 comments" in nobody.get("/users/ann").text
+    assert "shared</a> 1" in nobody.get("/tags").text
+    act(owner, "unban", "bob")
+    assert shown() == before
+
+
+@on_both
+def test_what_the_banned_have_scheduled_does_not_appear(app, owner, bob, nobody):
+    bob.write("Zebra", publish_at="2999-01-01T00:00")
+    act(owner, "ban", "bob")
+    with app.app_context():
+        assert db.session.scalar(Post.next_due()) is None
+        db.session.execute(sa.update(Post).values(published_at=now()))
+        db.session.commit()
+    assert "Zebra" not in nobody.get("/").text
+    assert nobody.get("/posts/1/zebra").status_code == 404
 
 
 def test_a_draft_stays_a_draft_through_a_ban(owner, bob, nobody):

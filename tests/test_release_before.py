@@ -102,7 +102,7 @@ def schema(url):
 
 
 def words(found):
-    """The same without an order of columns; SQLite adds a virtual column, but none that is stored."""
+    """The same without an order of columns; SQLite cannot add one that is stored."""
     texts = [" ".join(map(str, row)).replace("STORED", "VIRTUAL") for row in found]
     return [sorted(re.findall(r"\w+", text)) for text in texts]
 
