@@ -27,7 +27,6 @@ from werkzeug import exceptions
 from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
 
-import archive
 import cache
 import cli
 import config
@@ -35,6 +34,7 @@ import database
 import forms
 import owner
 import pictures
+import porting
 import rate_limits
 import rendering
 import search
@@ -704,9 +704,9 @@ def is_current_password(form: forms.CurrentPasswordForm) -> bool:
 @login_required
 def export() -> ResponseReturnValue:
     """One's own data in a zip: the account, posts, comments, pictures."""
-    file = BytesIO()
-    archive.export(file, current_user)
-    headers = {"Content-Disposition": f'attachment; filename="{current_user.username}.zip"'}
+    file, name = BytesIO(), f"{current_user.username}.zip"
+    porting.export(file, current_user.id)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(file.getvalue(), mimetype="application/zip", headers=headers)
 
 

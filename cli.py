@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from flask import current_app, url_for
 from flask.cli import AppGroup
 
-import archive
+import porting
 import search
 from database import atomic, copy_sqlite, db, now
 from doctor import LAST_BACKUP, doctor
@@ -229,7 +229,7 @@ def export(file: Path) -> None:
         file.touch(mode=0o600, exist_ok=False)
         undo.callback(file.unlink)
         with file.open("wb") as target:
-            archive.export(target, track=progress)
+            porting.export(target, track=progress)
         undo.pop_all()
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
 
@@ -238,15 +238,20 @@ def export(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--author", default="", help="Whose posts are those that name no author.")
 def import_(file: Path, author: str) -> None:
-    """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will."""
+    """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will.
+
+    The exit status is 1 when anything was left out that a person wrote.
+    """
     try:
-        summary = archive.load(file, current_app.config["ZONE"], author, progress)
-        db.session.commit()
-    except (ValueError, OSError, sa.exc.DBAPIError) as error:
-        db.session.rollback()
+        report = porting.load(file, current_app.config["ZONE"], author, progress)
+    except (ValueError, OSError) as error:
         raise click.ClickException(f"Nothing was imported: {error}") from error
-    for sentence in summary.sentences():
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise click.ClickException(f"Not finished: {reason}. Repeat it to go on.") from error
+    for sentence in report.sentences():
         click.echo(sentence.encode(errors="replace").decode())  # names of files may be odd
+    click.get_current_context().exit(0 if report.is_complete else 1)
 
 
 def progress(things: Iterable[Any], label: str, length: int) -> Iterable[Any]:
