@@ -158,7 +158,7 @@ def test_a_file_with_an_odd_name_is_named_as_far_as_it_is_text(app, ann, tmp_pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "\udcff.md").write_text("No front matter")
     result = run(app, "import", str(tmp_path / "folder"))
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "?.md: it has no front matter." in result.output
 
 

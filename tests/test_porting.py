@@ -363,7 +363,7 @@ def test_what_the_database_refuses_spoils_no_others(app, tmp_path):
     files = {f"posts/{n}-a.md": POST.format(f"title: '{n}'\nid: {max(n, 2)}") for n in range(1, 5)}
     files["accounts.jsonl"] = json.dumps(ACCOUNT)
     summary = imported(app, zipped(tmp_path / "bad.zip", files))
-    assert [line[:40] for line in summary.skipped] == ["posts/2-a.md: the database refuses it: "]
+    assert [line[:39] for line in summary.skipped] == ["posts/2-a.md: the database refuses it: "]
     assert summary.added["posts"] == 3
 
 
