@@ -7,7 +7,7 @@ run: .venv/run
 	@exec $(BIN)/python -m flask serve
 
 test: .venv/test
-	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
 test-slow: .venv/test node_modules/.installed
 	$(BIN)/pytest -n 2 -m slow

@@ -197,7 +197,7 @@ def _refund(limiter: Limiter) -> None:
 def _too_many(limiter: Limiter) -> TooManyRequests:
     """The 429 for the limit that the current request has met."""
     limit = limiter.current_limit
-    seconds = max(1, limit.reset_at - int(time())) if limit else 1
+    seconds = max(1, ceil(limit.reset_at - time())) if limit else 1
     sentence = f"That is too often. Nothing was saved; try again in {ceil(seconds / 60)} min."
     return TooManyRequests(sentence, retry_after=seconds)
 

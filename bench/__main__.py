@@ -8,6 +8,7 @@ rounds, and of each round's ratios.
 import argparse
 import http.client
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -36,8 +37,10 @@ NEEDED = {"wrk": "wrk", "taskset": "util-linux", "timeout": "coreutils"}
 CLIENTS = 16  # connections, each of which asks again when it has its answer
 POSTS = 10  # on the home page; the comments go to an older one, which no row shows
 COMMENTS = 10  # under the newest
+SHARES = (100, 1_000)  # in mixed use, of which requests is one a comment
 PASSWORD = "correct horse 9"
 SETTINGS = {"SECRET_KEY": "bench", "RATE_LIMITS": "off"}
+LINK = re.compile(r'<h2 dir="auto"><a href="([^"]+)"')
 TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 TEXT = "The bakery at the corner opens before the first train and closes when all is sold. "
 BARE, BARE_POST = "bare WSGI: home", "bare WSGI: post"
@@ -71,6 +74,8 @@ class Row(NamedTuple):
     page: bytes | None = None  # the whole of it
     people: list | None = None  # who comment there
     database: str = ""  # its URL; of a row without a port, SQLite's, for plain INSERTs
+    share: int = 0  # of mixed use: every so many-th request is a comment
+    posts: list | None = None  # which visitors read there
 
 
 def samples():
@@ -167,6 +172,23 @@ def wrk(row, seconds, *words):
     return answers, answers / microseconds * 1e6, *(time / 1000 for time in times)
 
 
+def use(row, seconds, number):
+    """The results of the pages and of the comments in mixed use."""
+    before = count_comments(row.database)
+    people = list(zip(row.people[::2], row.people[1::2], strict=True))
+    given = {"port": row.port, "seconds": seconds, "share": row.share, "posts": row.posts}
+    given |= {"people": people, "text": f"{TEXT}{row.share} {number}"}
+    bounds = f"taskset -c {servers.core(servers.CLIENT)} timeout {seconds + 30}".split()
+    command = [*bounds, sys.executable, "-m", "bench.mixed"]
+    options = {"check": True, "stdout": subprocess.PIPE, "text": True, "cwd": servers.ROOT}
+    output = subprocess.run(command, input=json.dumps(given), **options).stdout
+    results, _, acknowledged = output.rpartition(" ")
+    kept = count_comments(row.database) - before
+    if kept != int(acknowledged):
+        sys.exit(f"{row.name}: {acknowledged} were acknowledged, but {kept} are there.")
+    return json.loads(results)
+
+
 def insert(row, seconds):
     """The same of one thread that inserts comments into a copy of the database, one a COMMIT."""
     source, cores = Path(row.database.removeprefix("sqlite:///")), os.sched_getaffinity(0)
@@ -200,14 +222,29 @@ def blog_rows(name, blog, port, beside):
         Row(f"{name}: home, logged in", port, "/", HELLO, **reader),
         Row(f"{name}: post, logged in", port, blog.post, HELLO, **reader),
         Row(f"{name}: a comment", port, new, RAW, people=blog.people, database=blog.url),
+        *mixed_rows(name, blog, port),
     ]
+
+
+def mixed_rows(name, blog, port):
+    """Mixed use, each with a row for its comments."""
+    posts = LINK.findall(ask(port, "/", {})[2].decode())[5:8] if port else []
+    options = {"people": blog.people, "database": blog.url, "posts": posts}
+    rows = []
+    for share in SHARES:
+        mixed = f"{name}: mixed, every {share:,}th a comment"
+        rows += [
+            Row(f"{mixed}: pages", port, "/", TUTORIAL, share=share, **options),
+            Row(f"{mixed}: comments", None, ""),
+        ]
+    return rows
 
 
 class Run:
     """The servers of one benchmark, which end with the stack, and the rows that ask them."""
 
-    def __init__(self, stack, folder, seconds):
-        self.stack, self.folder, self.seconds = stack, folder, seconds
+    def __init__(self, stack, folder, seconds, before):
+        self.stack, self.folder, self.seconds, self.before = stack, folder, seconds, before
         self.processes = {}  # of Granian, by their names
 
     def serve(self, name, app, **options):
@@ -241,7 +278,36 @@ class Run:
             *self.first_renders(blog, home, post),
             self.tutorial(),
             *self.on_postgresql(),
+            *self.rows_before(),
         ]
+
+    def rows_before(self):
+        """The main rows of the version before, each beside the one of this version."""
+        if not self.before:
+            return []
+        rows = []
+        log = self.folder / "postgresql before.log"
+        postgresql = self.stack.enter_context(servers.postgresql(log, self.seconds))
+        for name, url in (
+            ("blog", f"sqlite:///{self.folder}/before.db"),
+            ("blog on PostgreSQL", postgresql),
+        ):
+            blog = self.fill_before(url)
+            settings = SETTINGS | {"DATABASE_URL": url}
+            options = {f"BLOG_{key}": value for key, value in settings.items()}
+            app = "bench.opponents:blog"
+            port = self.serve(f"{name} before", app, folder=self.before, **options)
+            found = blog_rows(f"before, {name}", blog, port, ("", ""))
+            rows += [row._replace(beside=row.name.removeprefix("before, ")) for row in found]
+        return rows
+
+    def fill_before(self, url):
+        """Fill an empty database through the forms of the version before."""
+        code = "import json, sys; from bench.__main__ import fill; "
+        code += "print(json.dumps(fill(*sys.argv[1:])))"
+        command = [sys.executable, "-c", code, url, str(self.folder)]
+        options = {"check": True, "stdout": subprocess.PIPE, "text": True, "cwd": self.before}
+        return Blog(*json.loads(subprocess.run(command, timeout=120, **options).stdout))
 
     def opponents(self, home, post):
         """Those that answer with the same bytes."""
@@ -289,7 +355,10 @@ def measure(rows, rounds, seconds):
     results = {row.name: [] for row in rows}
     for number in range(rounds):
         for row in rows:
-            if row.port:
+            if row.port and row.share:
+                result, comments = use(row, seconds, number)
+                results[row.name.replace(": pages", ": comments")].append(comments)
+            elif row.port:
                 is_comment = row.people is not None
                 result = comment(row, seconds, number) if is_comment else load(row, seconds)
             elif row.database:
@@ -336,19 +405,21 @@ def asked():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="for each row, in each round")
+    text = "the folder of another version, which is measured in the same rounds"
+    parser.add_argument("--before", type=Path, help=text)
     scale = {"nargs": "?", "const": growth.SIZES[-1], "choices": growth.SIZES}
     text = "how each page's time grows instead, from 1,000 posts to so many"
     parser.add_argument("--scale", type=int, help=text, **scale)
     return parser.parse_args()
 
 
-def compare(folder, rounds, seconds):
+def compare(folder, rounds, seconds, before):
     """Start the servers, measure them in turn, print the table."""
     for program, package in NEEDED.items():
         if not shutil.which(program):
             sys.exit(f"{program} is missing; on Debian: apt-get install {package}")
     with ExitStack() as stack:
-        run = Run(stack, folder, 300 + rounds * 30 * (seconds + 5))
+        run = Run(stack, folder, 300 + rounds * 60 * (seconds + 5), before)
         rows = run.rows()
         print(*table(rows, measure(rows, rounds, seconds)), "", machine(), sep="\n")
         used = [f"{name} {servers.memory(of):.0f} MiB" for name, of in run.processes.items()]
@@ -366,7 +437,7 @@ def main():
         if options.scale:
             growth.measure(Path(folder), options.scale)
         else:
-            compare(Path(folder), options.rounds, options.seconds)
+            compare(Path(folder), options.rounds, options.seconds, options.before)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SERVERS, CLIENT = 0, -1  # the first core that this process may use, and the last
-# As in the Makefile.
+# As `flask serve` starts it.
 GRANIAN = "--interface wsgi --factory --blocking-threads 16 --backpressure 128".split()
 START_MAX = 20  # seconds
 
