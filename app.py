@@ -493,23 +493,22 @@ def new_comment(id: int) -> ResponseReturnValue:
 
 def add_comment(post: Post, form: forms.CommentForm) -> Comment:
     """Save a comment, shown or waiting; a second click leads to the one of the first."""
-    body, post_id, author_id = form.body.data, post.id, current_user.id
-    submission = Comment.submission_of(form.submission.data, body)
-    # Decided before the transaction: the text is rendered for it.
-    must_wait = Comment.must_wait(body, post, current_user, current_app.config["MODERATION"])
-    same = sa.select(Comment).filter_by(author_id=author_id, submission=submission)
+    body, author = form.body.data, current_user
+    must_wait = Comment.must_wait(body, post, author, current_app.config["MODERATION"])
+    comment = Comment(
+        post_id=post.id,
+        author_id=author.id,
+        body=body,
+        submission=Comment.submission_of(form.submission.data, body),
+        state="waiting" if must_wait else "shown",
+    )
+    same = sa.select(Comment).filter_by(author_id=author.id, submission=comment.submission)
     try:
         with atomic():
-            if comment := db.session.scalar(same):
-                return comment
-            comment = Comment(
-                post_id=post_id, author_id=author_id, body=body, submission=submission
-            )
-            comment.state = "waiting" if must_wait else "shown"
             db.session.add(comment)
             db.session.flush()
             rate_limits.count("comment")
-    except sa.exc.IntegrityError:  # the second of two clicks at once, or the post was deleted
+    except sa.exc.IntegrityError:  # this is the second click, or the post was deleted
         found: Comment = db.first_or_404(same)
         return found
     if must_wait:

@@ -198,7 +198,8 @@ def _too_many(limiter: Limiter) -> TooManyRequests:
     """The 429 for the limit that the current request has met."""
     limit = limiter.current_limit
     seconds = max(1, ceil(limit.reset_at - time())) if limit else 1
-    sentence = f"That is too often. Nothing was saved; try again in {ceil(seconds / 60)} min."
+    minutes = max(1, ceil((seconds - 1) / 60))  # Flask-Limiter adds a second
+    sentence = f"That is too often. Nothing was saved; try again in {minutes} min."
     return TooManyRequests(sentence, retry_after=seconds)
 
 

@@ -174,6 +174,7 @@ def wrk(row, seconds, *words):
 
 def use(row, seconds, number):
     """The results of the pages and of the comments in mixed use."""
+    time.sleep(1)  # for comments that wrk did not wait for
     before = count_comments(row.database)
     people = list(zip(row.people[::2], row.people[1::2], strict=True))
     given = {"port": row.port, "seconds": seconds, "share": row.share, "posts": row.posts}
@@ -182,7 +183,7 @@ def use(row, seconds, number):
     command = [*bounds, sys.executable, "-m", "bench.mixed"]
     options = {"check": True, "stdout": subprocess.PIPE, "text": True, "cwd": servers.ROOT}
     output = subprocess.run(command, input=json.dumps(given), **options).stdout
-    results, _, acknowledged = output.rpartition(" ")
+    results, _, acknowledged = output.strip().rpartition(" ")
     kept = count_comments(row.database) - before
     if kept != int(acknowledged):
         sys.exit(f"{row.name}: {acknowledged} were acknowledged, but {kept} are there.")
