@@ -31,7 +31,7 @@ import sqlalchemy as sa
 
 from app import create_app
 from bench import growth, servers
-from database import db
+from core.database import db
 
 NEEDED = {"wrk": "wrk", "taskset": "util-linux", "timeout": "coreutils"}
 CLIENTS = 16  # connections, each of which asks again when it has its answer

@@ -6,10 +6,10 @@ from pathlib import Path
 from alembic import context
 from flask import Flask
 
-import config
-import database
-import models
-from database import db
+from app import EXTRAS
+from core import config, database
+from core.database import Base, db
+from core.plugins import load_extras
 
 
 def pragma(connection, statement):
@@ -23,22 +23,25 @@ def is_of_a_model(name, kind, _parents):
     return not (kind == "table" and name.startswith("search"))
 
 
-def current_revision():
-    """The database's revision, None for a new one. RuntimeError if this release lacks it."""
-    revision = context.get_context().get_current_revision()
-    if revision not in (None, *(script.revision for script in context.script.walk_revisions())):
-        raise RuntimeError(
-            f"It is of a newer release than this one, which does not know its step {revision}. "
-            "Install that release again, or put back a copy from before it."
-        )
-    return revision
+def current_heads():
+    """The database's revisions, none for a new one. RuntimeError if this release lacks one."""
+    heads = sorted(context.get_context().get_current_heads())
+    known = {script.revision for script in context.script.walk_revisions()}
+    for revision in heads:
+        if revision not in known:
+            raise RuntimeError(
+                f"It is of a newer release than this one, which does not know its step {revision}. "
+                "Install that release again, or put back a copy from before it."
+            )
+    return heads
 
 
-def copy_before(connection, revision):
+def copy_before(connection, heads):
     """Copy a SQLite database that is behind to a new file beside it; the file, or None."""
-    if connection.dialect.name != "sqlite" or revision in (None, context.get_head_revision()):
+    is_behind = heads and heads != sorted(context.script.get_heads())
+    if connection.dialect.name != "sqlite" or not is_behind:
         return None
-    path = Path(f"{connection.engine.url.database}.before-{revision}")
+    path = Path(f"{connection.engine.url.database}.before-{'-'.join(heads)}")
     if path.exists():  # that upgrade was taken back later, or its process killed
         path = path.with_name(f"{path.name}-{database.now():%Y%m%d-%H%M%S}")
     database.copy_sqlite(connection.engine, path)
@@ -53,14 +56,14 @@ def upgrade(engine):
             pragma(connection, f"PRAGMA busy_timeout = {database.UPGRADE_MAX}")
             context.configure(
                 connection,
-                target_metadata=models.Base.metadata,
+                target_metadata=Base.metadata,
                 render_as_batch=False,  # it forgets AUTOINCREMENT and indexes of expressions
                 include_name=is_of_a_model,
                 transactional_ddl=True,  # else Alembic commits after each step on SQLite
             )
             with connection.begin(), ExitStack() as undo:
                 database.advisory_lock(connection)
-                if copy := copy_before(connection, current_revision()):
+                if copy := copy_before(connection, current_heads()):
                     undo.callback(copy.unlink)  # needless, where the database stays as it was
                 context.run_migrations()
                 if connection.dialect.name == "sqlite":
@@ -78,6 +81,8 @@ else:
     # `alembic …` by hand: the app's database, without the app's own upgrade at start.
     app = Flask("app", instance_relative_config=True)
     config.load(app, {})
+    load_extras("all", EXTRAS)  # whose tables are in the migrations, also where they are off
+    load_extras(app.config["EXTRAS"], EXTRAS)
     database.connect(app)
     with app.app_context():
         upgrade(db.engine)

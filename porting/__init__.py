@@ -1,57 +1,76 @@
-"""The blog to a file, and from one: a zip of ours, a WordPress export, a folder of Markdown.
+"""The blog to a file and from one: `flask export`, `flask import`, and one's own data."""
 
-Readers yield records and ask no database; one writer checks and saves them.
-"""
-
-import hashlib
-import struct
-import zlib
-from datetime import tzinfo
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
-from xml.etree.ElementTree import ParseError
-from zipfile import BadZipFile, ZipFile, is_zipfile
 
+import click
 import sqlalchemy as sa
+from flask import Blueprint, Response, current_app
+from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_required
 
-from database import db
-from models import User
-from porting import markdown_reader, wordpress_reader, zip_reader
-from porting.exporter import export as export
-from porting.records import Track, untracked
-from porting.writer import Report, Writer
+from core.commands import Command, creating, progress
+from core.plugins import Blog
+from core.security import private
 
-# What a damaged file makes its reader raise.
-DAMAGED = (ParseError, BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
+# The exporter and the readers are imported where they are needed: they would add a third to the
+# time that the blog takes to start.
+pages = Blueprint("porting", __name__, cli_group=None)
 
 
-def load(path: Path, zone: tzinfo, author: str = "", track: Track = untracked) -> Report:
-    """Add what the blog lacks of the file or folder; a repeat goes on where one was interrupted.
+def init_app(app: Blog) -> None:
+    """Plug in."""
+    app.slots["account_links"].append("porting/account_link.html")
+    app.slots["delete_account"].append("porting/delete_account.html")
+    app.register_blueprint(pages)
 
-    Times without a zone are in `zone`. Who wrote a post that names no author is `author`, else the
-    owner. In an empty blog the ids of a zip stay as they were, and its roles. ValueError, with a
-    sentence, for a file that is damaged or of another kind: it is read once before anything is
-    written.
+
+@pages.get("/account/export", endpoint="export")
+@private
+@login_required
+def export_account() -> ResponseReturnValue:
+    """One's own data in a zip: the account, posts, comments, pictures."""
+    from porting.exporter import export
+
+    file, name = BytesIO(), f"{current_user.username}.zip"
+    export(file, current_user.id)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(file.getvalue(), mimetype="application/zip", headers=headers)
+
+
+@pages.cli.command("export", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export_blog(file: Path) -> None:
+    """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
+    from porting.exporter import export
+
+    with creating(file), ExitStack() as undo:
+        file.touch(mode=0o600, exist_ok=False)
+        undo.callback(file.unlink)
+        with file.open("wb") as target:
+            export(target, progress=progress)
+        undo.pop_all()
+    click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
+
+
+@pages.cli.command("import", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.option("--author", default="", help="Whose posts are those that name no author.")
+def import_blog(file: Path, author: str) -> None:
+    """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will.
+
+    The exit status is 1 when anything was left out that a person wrote.
     """
-    owners = sa.select(User.username).where(User.role == "owner").order_by(User.id)
-    author = author or db.session.scalar(owners) or ""
-    writer = Writer(zone)
+    from porting.importer import load
+
     try:
-        if path.is_dir():
-            writer.write(markdown_reader.records(path, author, track))
-        elif is_zipfile(path):
-            _load_zip(path, writer, track)
-        else:
-            wordpress_reader.check(path)
-            writer.write(wordpress_reader.records(path, author, track))
-    except DAMAGED as error:
-        raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
-    return writer.report
-
-
-def _load_zip(path: Path, writer: Writer, track: Track) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with ZipFile(path) as archive:
-        zip_reader.check(archive)
-        ids = zip_reader.largest_ids(archive)
-        writer.write(zip_reader.records(archive, track), digest, ids)
+        report = load(file, current_app.config["ZONE"], author, progress)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"Nothing was imported: {error}") from error
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise click.ClickException(f"Not finished: {reason}. Repeat it to go on.") from error
+    for sentence in report.sentences():
+        click.echo(sentence.encode(errors="replace").decode())  # names of files may be odd
+    click.get_current_context().exit(0 if report.is_complete else 1)

@@ -8,14 +8,15 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import sqlalchemy as sa
 import yaml
 
-from database import db, now
-from models import NEVER, Post, User
-from porting.records import MODELS, Fields, Track, columns, untracked
+from core.database import db, now
+from core.pagination import NEVER
+from models import Post, User
+from porting.records import MODELS, Fields, Progress, columns, no_progress
 
 CHUNK = 100  # rows that are read at once; so many pictures take 30 MB
 
 
-def export(file: BinaryIO, user_id: int | None = None, track: Track = untracked) -> None:
+def export(file: BinaryIO, user_id: int | None = None, progress: Progress = no_progress) -> None:
     """Write the blog, or of one user what is theirs, without the password.
 
     The same blog makes the same bytes. All is read in one transaction, from one state.
@@ -24,13 +25,13 @@ def export(file: BinaryIO, user_id: int | None = None, track: Track = untracked)
     if db.engine.dialect.name == "postgresql":  # SQLite's transactions do so anyway
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     with ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        _write(archive, "accounts.jsonl", map(_line, _rows("accounts", user_id, track)))
-        for row in _rows("posts", user_id, track):
+        _write(archive, "accounts.jsonl", map(_line, _rows("accounts", user_id, progress)))
+        for row in _rows("posts", user_id, progress):
             slug = Post(title=row["title"]).slug
             _write(archive, f"posts/{row['id']}-{slug}.md", [_markdown(row, slug)])
-        _write(archive, "comments.jsonl", map(_line, _rows("comments", user_id, track)))
+        _write(archive, "comments.jsonl", map(_line, _rows("comments", user_id, progress)))
         pictures = []
-        for row in _rows("pictures", user_id, track):
+        for row in _rows("pictures", user_id, progress):
             _write(archive, f"pictures/{row['name']}", [row.pop("webp")])
             pictures.append(_line(row))
         _write(archive, "pictures.jsonl", pictures)
@@ -42,7 +43,7 @@ def _write(archive: ZipFile, name: str, lines: Iterable[bytes]) -> None:
         member.writelines(lines)
 
 
-def _rows(noun: str, user_id: int | None, track: Track) -> Iterable[Fields]:
+def _rows(noun: str, user_id: int | None, progress: Progress) -> Iterable[Fields]:
     """The rows, or the user's of them, by key, each with its author's username."""
     model: Any = MODELS[noun]
     owner = User.id if model is User else model.author_id
@@ -54,7 +55,7 @@ def _rows(noun: str, user_id: int | None, track: Track) -> Iterable[Fields]:
     count = db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     query = query.order_by(sa.inspect(model).primary_key[0]).execution_options(yield_per=CHUNK)
     rows = (dict(row) for row in db.session.execute(query).mappings())
-    return track(rows, noun, count)
+    return progress(rows, noun, count)
 
 
 def _line(row: Fields) -> bytes:

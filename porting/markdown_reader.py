@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-import forms
-from models import EPOCH, NEVER
-from porting.records import TEXT_MAX, Fields, Person, Problem, Record, Track, read
+from core.pagination import EPOCH, NEVER
+from core.rendering import normalize_text
+from porting.records import TEXT_MAX, Fields, Person, Problem, Progress, Record, read
 
 FRONT_MAX = 10_000  # characters of front matter; ours has 800
 BRACKETS_MAX = 200  # in it; thousands within each other take seconds
@@ -28,11 +28,11 @@ FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
 UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
 
 
-def records(folder: Path, author: str, track: Track) -> Iterator[Record | Problem]:
+def records(folder: Path, author: str, progress: Progress) -> Iterator[Record | Problem]:
     """Every Markdown file below the folder; `author` has written those that name no author."""
     files = [path for path in sorted(folder.rglob("*.m*")) if FILE.fullmatch(path.name)]
     files = [path for path in files if path.is_file()]
-    for path in track(files, "files", len(files)):
+    for path in progress(files, "files", len(files)):
         place = str(path.relative_to(folder))
         yield read(place, partial(_record, path, place, author))
 
@@ -47,7 +47,7 @@ def _record(path: Path, place: str, author: str) -> Record:
 
 def post(path: PurePath, text: bytes) -> Fields:
     """The fields of the post in a file of ours, of Hugo or of Jekyll; ValueError for none."""
-    front, body = _front(forms.tidy(text.decode()))
+    front, body = _front(normalize_text(text.decode()))
     day, slug = FILE.findall(path.name)[0]
     title = path.parent.name if slug == "index" else slug
     date = front.get("date") or day

@@ -1,7 +1,6 @@
 """What readers yield and the writer saves: records, and the limits that their values pass."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -10,10 +9,13 @@ from typing import Any, Literal
 import sqlalchemy as sa
 import yaml
 
-import forms
-import models
-from database import Base, UTCDateTime
-from models import EPOCH, NEVER, Comment, Picture, Post, User
+from core.database import Base, UTCDateTime
+from core.pagination import EPOCH, NEVER, parse_id
+from core.rendering import normalize_text
+from extras.account import ABOUT_MAX
+from extras.pictures import Picture
+from forms import COMMENT_MAX, POST_MAX
+from models import Comment, Post, User
 
 TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; ours have at most 0.3 million
 MODELS: dict[str, type[Base]] = {
@@ -26,10 +28,10 @@ MODELS: dict[str, type[Base]] = {
 NOT_EXPORTED = {"submission", "edited_at"}
 NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}  # in their records
 # Characters of a table's texts that the database does not bound.
-LENGTHS = {"users": forms.ABOUT_MAX, "posts": forms.POST_MAX, "comments": forms.COMMENT_MAX}
+LENGTHS = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
 Fields = dict[str, Any]
 # What goes through things, with a label and their number, and shows how far it is.
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 @dataclass
@@ -79,7 +81,7 @@ def read(place: str, make: Callable[[], Record | Problem]) -> Record | Problem:
         return Problem(place, " ".join(str(error).split()))
 
 
-def untracked(things: Iterable[Any], _label: str, _length: int) -> Iterable[Any]:
+def no_progress(things: Iterable[Any], _label: str, _length: int) -> Iterable[Any]:
     """The same things, without showing it."""
     return things
 
@@ -128,12 +130,12 @@ def _convert(column: sa.Column[Any], given: Any, zone: tzinfo) -> Any:
     if isinstance(column.type, UTCDateTime):
         return _time(given, zone)
     if isinstance(column.type, sa.Integer):
-        return models.id_of(given)
+        return parse_id(given)
     if isinstance(column.type, sa.Boolean):
         return str(given).lower() == "true"
     if isinstance(column.type, sa.LargeBinary):
         return given
-    return forms.tidy(str(given))
+    return normalize_text(str(given))
 
 
 def _time(given: Any, zone: tzinfo) -> datetime:
@@ -143,12 +145,3 @@ def _time(given: Any, zone: tzinfo) -> datetime:
     if not EPOCH <= at <= NEVER:
         raise ValueError(given)
     return at
-
-
-def tags(names: Iterable[Any]) -> tuple[list[str], int]:
-    """The tags as a post has them, and how many are none or too many."""
-    texts = (str(name).lower()[: forms.NORMALIZED_MAX] for name in names)
-    lines = (re.sub(r"[/\\,]", " ", unicodedata.normalize("NFC", text)) for text in texts)
-    found = dict.fromkeys(" ".join(forms.tidy(line).split()).lstrip("# ") for line in lines)
-    fit = [tag for tag in found if forms.is_word(tag) and len(tag) <= models.TAG_MAX]
-    return fit[: forms.TAGS_MAX], len(found) - len(fit[: forms.TAGS_MAX])

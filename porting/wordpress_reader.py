@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
 from markdownify import markdownify
 
+from core.pagination import NEVER
 from forms import POST_MAX
-from models import NEVER
-from porting.records import TEXT_MAX, Person, Problem, Record, Track, read, untracked
+from porting.records import TEXT_MAX, Person, Problem, Progress, Record, no_progress, read
 
 STATES = {"publish", "future", "draft", "pending", "private"}  # of the posts that come in
 HTML_MAX = 4 * POST_MAX  # characters of which Markdown is made
@@ -24,17 +24,17 @@ Texts = defaultdict[str, str]  # in an element, by their names
 
 def check(path: Path) -> None:
     """ValueError, with a sentence, or ParseError if this is no WordPress export."""
-    for _ in _blocks(path, untracked):
+    for _ in _blocks(path, no_progress):
         pass
 
 
-def records(path: Path, author: str, track: Track) -> Iterator[Record | Problem]:
+def records(path: Path, author: str, progress: Progress) -> Iterator[Record | Problem]:
     """The authors, the posts and their comments, as they are read.
 
     `author` has written the posts that name no author.
     """
     people: dict[str, Person] = {}  # by WordPress's ids
-    for place, texts, comments in _blocks(path, track):
+    for place, texts, comments in _blocks(path, progress):
         if texts["author_login"]:
             person = Person(texts["author_login"], texts["author_display_name"])
             people[texts["author_id"]] = person
@@ -52,13 +52,13 @@ def records(path: Path, author: str, track: Track) -> Iterator[Record | Problem]
                     yield Problem(at, "comments (without a post)", "unfit")
 
 
-def _blocks(path: Path, track: Track) -> Iterator[tuple[str, Texts, list[Texts]]]:
+def _blocks(path: Path, progress: Progress) -> Iterator[tuple[str, Texts, list[Texts]]]:
     """The place and the texts of each author and item, and the texts of its comments."""
     builder, numbers = _Builder(), Counter[str]()
     parser = XMLParser(target=builder)
     steps = range(0, path.stat().st_size, TEXT_MAX)
     with path.open("rb") as file:
-        for _ in track(steps, "MiB", len(steps)):
+        for _ in progress(steps, "MiB", len(steps)):
             parser.feed(file.read(TEXT_MAX))
             for element in builder.blocks:
                 kind, texts = _name(element), _texts(element)
@@ -126,7 +126,7 @@ def _post(place: str, texts: Texts, author: str) -> Record | Problem:
 def _comment(place: str, texts: Texts, post_id: str, people: dict[str, Person]) -> Record | Problem:
     """A comment; what WordPress shows nobody waits here."""
     kind, approved = texts["comment_type"] or "comment", texts["comment_approved"]
-    states = {"1": "shown", "0": "waiting"}
+    states = {"1": "shown", "0": "pending"}
     if kind != "comment":
         return Problem(place, f"comments ({kind})", "unfit")
     if approved not in states:

@@ -14,8 +14,11 @@ import sqlalchemy as sa
 
 import forms
 import models
-from database import Base, advisory_lock, atomic, db, now
-from models import Comment, Metadata, Picture, Post, User
+from core.database import Base, advisory_lock, atomic, db, now
+from core.rendering import INVISIBLE
+from extras.pictures import Picture
+from extras.tags import clean_tags
+from models import Comment, Metadata, Post, User
 from porting import records
 from porting.records import MODELS, Fields, Person, Problem, Record
 
@@ -197,16 +200,16 @@ class Writer:
             account = self.accounts.get(username.lower())
             if account and (person.is_author or not account.can_log_in):
                 return account
-            is_reserved = username.lower() in forms.RESERVED and not person.is_author
+            is_reserved = username.lower() in forms.RESERVED_NAMES and not person.is_author
             if not account and not is_reserved and USERNAME.fullmatch(username):
                 return self._newcomer(username, person)
         raise ValueError(f"no username is free for “{person.name[:40]}”")
 
     def _newcomer(self, username: str, person: Person) -> Account:
         """Add the account of somebody from elsewhere; a reader's is not shown as another's."""
-        shown = forms.UNSEEN.sub("", person.display_name or person.name)
+        shown = INVISIBLE.sub("", person.display_name or person.name)
         shown = " ".join(shown.split())[: models.DISPLAY_NAME_MAX]
-        is_taken = shown.lower() in forms.RESERVED or shown.lower() in self.accounts
+        is_taken = shown.lower() in forms.RESERVED_NAMES or shown.lower() in self.accounts
         if shown == username or (is_taken and not person.is_author):
             shown = ""
         role = "owner" if not self.accounts else "author" if person.is_author else "member"
@@ -234,7 +237,7 @@ class Writer:
         """The values of what a user wrote or drew; None if its like is here."""
         fields = record.fields | {"author_id": self._author_id(record)}
         if record.noun == "posts":
-            fields["tags"], left_out = records.tags(fields["tags"])
+            fields["tags"], left_out = clean_tags(fields["tags"])
             self.report.left_out["tags"] += left_out
         if record.noun == "comments":
             fields["post_id"] = self.post_ids.get(str(fields.get("post_id")))

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import PurePosixPath
 from zipfile import ZipFile
 
-from models import GONE, PICTURE, id_of
-from pictures import BYTES_MAX
+from core.pagination import parse_id
+from extras.pictures import BYTES_MAX, PATH
+from models import DELETED_PREFIX
 from porting import markdown_reader
-from porting.records import TEXT_MAX, Problem, Record, Track, read
+from porting.records import TEXT_MAX, Problem, Progress, Record, read
 
 ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictures
 POST = re.compile(r"posts/[^/]+\.md")
@@ -48,25 +49,25 @@ def largest_ids(archive: ZipFile) -> dict[str, int]:
 
 def _id(text: str) -> int:
     try:
-        return id_of(text)
+        return parse_id(text)
     except ValueError:
         return 0
 
 
-def records(archive: ZipFile, track: Track) -> Iterator[Record | Problem]:
+def records(archive: ZipFile, progress: Progress) -> Iterator[Record | Problem]:
     """Every account, post, comment and picture, in this order."""
-    yield from _tracked_lines(archive, "accounts", track)
+    yield from _tracked_lines(archive, "accounts", progress)
     names = [name for name in archive.namelist() if POST.fullmatch(name)]
-    for name in track(names, "posts", len(names)):
+    for name in progress(names, "posts", len(names)):
         yield read(name, partial(_post, archive, name))
-    yield from _tracked_lines(archive, "comments", track)
-    yield from _tracked_lines(archive, "pictures", track)
+    yield from _tracked_lines(archive, "comments", progress)
+    yield from _tracked_lines(archive, "pictures", progress)
 
 
-def _tracked_lines(archive: ZipFile, noun: str, track: Track) -> Iterator[Record | Problem]:
+def _tracked_lines(archive: ZipFile, noun: str, progress: Progress) -> Iterator[Record | Problem]:
     with archive.open(f"{noun}.jsonl") as file:
         count = sum(1 for _ in file)
-    yield from track(_lines(archive, noun), noun, count)
+    yield from progress(_lines(archive, noun), noun, count)
 
 
 def _lines(archive: ZipFile, noun: str) -> Iterator[Record | Problem]:
@@ -82,10 +83,12 @@ def _line(archive: ZipFile, noun: str, place: str, line: bytes) -> Record:
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("it is no JSON object")
-    if noun == "accounts" and str(fields.get("username")).startswith(GONE):
+    if noun == "accounts" and str(fields.get("username")).startswith(DELETED_PREFIX):
         fields["banned_at"] = None  # earlier releases banned deleted accounts
     if noun == "comments":
-        fields["state"] = "waiting" if fields.get("state") == "waiting" else "shown"
+        # Earlier releases called pending comments waiting.
+        is_pending = fields.get("state") in ("pending", "waiting")
+        fields["state"] = "pending" if is_pending else "shown"
     if noun == "pictures":
         fields["webp"] = _picture(archive, str(fields.get("name")))
     return Record(place, noun, fields, str(fields.get("author")), str(fields.get("id")))
@@ -99,7 +102,7 @@ def _post(archive: ZipFile, name: str) -> Record:
 
 
 def _picture(archive: ZipFile, name: str) -> bytes:
-    if not re.fullmatch(PICTURE, f"/pictures/{name}"):
+    if not re.fullmatch(PATH, f"/pictures/{name}"):
         raise ValueError(f"“{name[:60]}” is no picture's name")
     webp = _member(archive, f"pictures/{name}", BYTES_MAX)
     if webp[:4] + webp[8:12] != b"RIFFWEBP":

@@ -16,7 +16,7 @@ from jinja2 import FileSystemBytecodeCache
 from werkzeug.serving import make_server
 
 from app import create_app
-from database import db
+from core.database import db
 
 PASSWORD = "correct horse 9"
 QUICK_HASH = "scrypt:1024:8:1"

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from conftest import Person, close, missing, on_postgresql
 
-import cli
-import database
-from database import db
+from core import database
+from core.database import db
 
-ROOT = Path(database.__file__).parent
+ROOT = Path(__file__).parents[1]
 WRITERS, SECONDS = 8, 20
 
 
@@ -37,7 +36,7 @@ def run(words, url, folder, blocks="unlimited"):
 @pytest.fixture
 def backup(app):
     """A function that runs `flask backup`."""
-    return lambda *words: app.test_cli_runner().invoke(cli.backup, [str(word) for word in words])
+    return lambda *words: app.test_cli_runner().invoke(args=["backup", *map(str, words)])
 
 
 def comments_in(path):
@@ -69,7 +68,7 @@ def test_a_backup_under_eight_writers_holds_every_comment_from_before(
     while time.monotonic() < end:
         before = set(sent)
         path = tmp_path / f"copy-{len(results)}.db"
-        code = app.test_cli_runner().invoke(cli.backup, [str(path)]).exit_code
+        code = app.test_cli_runner().invoke(args=["backup", str(path)]).exit_code
         results.append((code, before - comments_in(path)))
     stop.set()
     [thread.join() for thread in threads]
@@ -194,7 +193,7 @@ def test_on_postgresql_a_backup_is_a_line_to_paste(backup, app, ann, tmp_path):
 def test_a_backup_does_not_show_the_servers_password(backup, make_app, database_url, tmp_path):
     url = database_url.replace("blog@", "blog:hidden-word@")
     app = make_app(DATABASE_URL=url)
-    output = app.test_cli_runner().invoke(cli.backup, ["copy"]).output
+    output = app.test_cli_runner().invoke(args=["backup", "copy"]).output
     assert "pg_dump" in output
     assert "hidden-word" not in output
 

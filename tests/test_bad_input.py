@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import Person, execute, on_postgresql
 
 import app as app_module
-from database import db
+from core.database import db
 from models import Comment, Post, Session
 
 LONG_TEXT = "Typed with care.\n" * 100
@@ -258,7 +258,7 @@ def test_a_fault_inside_is_a_500_in_the_blogs_style(app, ann, post, monkeypatch,
 
 
 def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
-    monkeypatch.setattr("rate_limits.count", broken)  # the last step before the commit
+    monkeypatch.setattr("extras.limits._count", broken)  # the last step before the commit
     assert ann.send("/posts/1/comments", body="Half done").status_code == 500
     monkeypatch.undo()
     with app.app_context():
@@ -268,7 +268,7 @@ def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
 def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, monkeypatch):
     with app.app_context():
         db.engine.dispose()
-    monkeypatch.setattr("database.BUSY_MAX", 100)
+    monkeypatch.setattr("core.database.BUSY_MAX", 100)
     token = ann.token()
     lock = sqlite3.connect(tmp_path / "blog.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")

@@ -20,9 +20,10 @@ from flask_login import current_user
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-import cache
 import models
-from database import db, now
+from core import security
+from core.database import db, now
+from extras import cache
 from models import Post
 
 MANY = 8  # who ask at once
@@ -145,7 +146,7 @@ def test_only_pages_that_are_for_all_are_kept(app, ann, asked, path):
 
 
 def skipped():
-    cache.skip()
+    security.skip_cache()
     return "text"
 
 
@@ -153,14 +154,14 @@ def skipped():
     "view", [skipped, lambda: ("text", {"Set-Cookie": "a=b"})], ids=["flag", "cookie"]
 )
 def test_a_page_can_say_that_it_is_not_to_be_kept(app, nobody, asked, view):
-    app.view_functions["blog.privacy"] = view
+    app.view_functions["privacy.show"] = view
     assert [nobody.get("/privacy").text for _ in range(2)] == ["text"] * 2
     assert len(asked) == 2
 
 
 def test_a_pages_own_headers_are_there_from_memory_too(app, nobody, asked):
     own = {"Cache-Control": "public, max-age=60", "X-Own": "x"}
-    app.view_functions["blog.privacy"] = lambda: ("text", own)
+    app.view_functions["privacy.show"] = lambda: ("text", own)
     answers = [nobody.get("/privacy") for _ in range(2)]
     assert [answer.headers.get("X-Own") for answer in answers] == ["x", "x"]
     assert [answer.headers["Cache-Control"] for answer in answers] == [own["Cache-Control"]] * 2
@@ -176,7 +177,7 @@ def test_there_may_be_no_cache(make_app, setting):
 
 def test_a_failure_is_not_kept(app, nobody, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setitem(app.view_functions, "blog.privacy", lambda: 1 / 0)
+        patch.setitem(app.view_functions, "privacy.show", lambda: 1 / 0)
         assert [nobody.get("/privacy").status_code for _ in range(2)] == [500, 500]
     assert nobody.get("/privacy").status_code == 200
     assert "ETag" in nobody.get("/privacy").headers
@@ -292,7 +293,7 @@ def test_a_visitor_who_has_seen_a_form_is_shown_the_same_page_again(ann, nobody,
     nobody.get("/login")
     rendered.clear()
     first, second = nobody.get(path), nobody.get(path)
-    assert rendered == ["post.html"]
+    assert rendered == ["posts/show.html"]
     assert first.data == second.data
     assert "csrf_token" not in first.text
 
@@ -318,7 +319,7 @@ def test_a_page_of_what_was_read_before_a_write_is_not_kept_for_after_it(app, an
         [sql(statement) for statement in writes]
         return post.title
 
-    app.view_functions["blog.privacy"] = view
+    app.view_functions["privacy.show"] = view
     ann.get("/")
     assert ann.get("/privacy").text == "Before"
     assert ann.get("/privacy").text == "After"
@@ -364,8 +365,8 @@ def test_a_session_that_is_over_shows_nothing_more(app, ann, monkeypatch):
     path = ann.write()
     [ann.get(path) for _ in range(2)]
     later = now() + timedelta(days=2)
-    monkeypatch.setattr("security.now", lambda: later)
-    monkeypatch.setattr("cache.time", later.timestamp)
+    monkeypatch.setattr("app.now", lambda: later)
+    monkeypatch.setattr("extras.cache.time", later.timestamp)
     assert "Log Out" not in ann.get(path).text
 
 
@@ -391,7 +392,7 @@ def test_the_link_to_edit_a_comment_is_there_for_its_time(app, ann, monkeypatch,
     assert "Edit comment" in ann.get(path).text
     later = written + timedelta(minutes=models.COMMENT_EDIT_MINUTES, seconds=seconds)
     monkeypatch.setattr("models.now", lambda: later)
-    monkeypatch.setattr("cache.time", later.timestamp)
+    monkeypatch.setattr("extras.cache.time", later.timestamp)
     assert ("Edit comment" in ann.get(path).text) == (status == 200)
     assert ann.get("/comments/1/edit").status_code == status
 
@@ -554,7 +555,7 @@ def test_a_write_meanwhile_does_not_set_all_who_wait_to_work(app, ann, sql, monk
     writes = (sql("UPDATE users SET about = 'x'") for _ in range(1))
     with before_render_template.connected_to(render, app):
         answers = at_once(lambda: Person(app).get("/").text)
-    assert sorted(renders) == ["posts.html", "robots.txt"]
+    assert sorted(renders) == ["feeds/robots.txt", "posts/list.html"]
     assert len(set(answers)) == 1
 
 
@@ -810,7 +811,7 @@ def test_no_odd_cookie_makes_somebodys_page_everybodys(app, ann, nobody, form):
     def view():
         return str(current_user.is_authenticated), {"Cache-Control": "public"}
 
-    app.view_functions["blog.privacy"] = view
+    app.view_functions["privacy.show"] = view
     cookie = ann.client.get_cookie("blog_session").value
     client, headers = app.test_client(use_cookies=False), {"Cookie": form.format(cookie)}
     [client.get(path, headers=headers) for path in ("/", "/privacy")]
@@ -878,7 +879,7 @@ STATEMENTS = [
     "UPDATE posts SET body = body || ' and words of SQL'",
     "UPDATE posts SET published_at = '9999-12-31 00:00:00+00:00' WHERE id % 3 = 0",
     "UPDATE posts SET comments_closed = true",
-    "UPDATE comments SET state = 'waiting' WHERE id % 2 = 0",
+    "UPDATE comments SET state = 'pending' WHERE id % 2 = 0",
     "UPDATE comments SET state = 'shown'",
     "UPDATE users SET display_name = 'By SQL ' || id",
     "DELETE FROM comments WHERE id % 2 = 1",

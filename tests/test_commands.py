@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person
 
-import cli
-import database
-from database import db
+import porting
+from core import database
+from core.database import db
 from models import Comment, Post, User
 
 
@@ -171,7 +171,7 @@ def test_people_write_while_the_blog_is_exported(make_app, ann, tmp_path, monkey
         assert ann.comment(post)
         return things
 
-    monkeypatch.setattr(cli, "progress", meanwhile)
+    monkeypatch.setattr(porting, "progress", meanwhile)
     result = run(make_app(**settings), "export", str(tmp_path / "blog.zip"))
     assert result.exit_code == 0, result.output
 
@@ -180,6 +180,6 @@ def test_an_export_that_is_broken_off_leaves_nothing(app, ann, tmp_path, monkeyp
     def break_off(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "progress", break_off)
+    monkeypatch.setattr(porting, "progress", break_off)
     assert run(app, "export", str(tmp_path / "blog.zip")).exit_code == 1
     assert not (tmp_path / "blog.zip").exists()

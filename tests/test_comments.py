@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-import rendering
-from database import db
+from core import rendering
+from core.database import db
 from forms import COMMENT_MAX
 from models import COUNT_MAX, Comment, Post
 

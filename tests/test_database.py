@@ -14,9 +14,9 @@ from alembic.migration import MigrationContext
 from conftest import Person, execute, meanwhile, on_both, on_postgresql
 from flask import before_render_template
 
-import database
 from app import create_app
-from database import Base, db
+from core import database
+from core.database import Base, db
 from models import Comment, Post, User
 
 WRITERS, COMMENTS = 8, 25

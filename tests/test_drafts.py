@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import Person
 
-from database import db
+from core.database import db
 from models import Post
 
 SECRET = "Not yet for readers"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from conftest import Person, on_both
 from test_server import FORM, free_port, running
 
-from database import db
+from core.database import db
 from models import Comment
 
 KILLS = 5

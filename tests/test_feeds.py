@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from lxml import etree
 
-import app as app_module
-from database import db
+from core.database import db
+from extras import archive, feeds
 from models import Post
 
 ATOM = {"a": "http://www.w3.org/2005/Atom"}
@@ -123,7 +123,7 @@ def test_the_sitemap_lists_what_all_may_read(nobody, post):
 
 
 def test_a_large_sitemap_has_parts(nobody, post, monkeypatch):
-    monkeypatch.setattr(app_module, "SITEMAP_MAX", 2)
+    monkeypatch.setattr(feeds, "SITEMAP_MAX", 2)
     parts = re.findall("<loc>http://localhost(.+?)</loc>", nobody.get("/sitemap.xml").text)
     assert parts == ["/sitemap-1.xml", "/sitemap-2.xml"]
     assert [nobody.get(part).text.count("/posts/") for part in parts] == [2, 0]
@@ -147,7 +147,7 @@ def test_the_archive_lists_titles_by_month(app, ann, nobody, post):
 
 
 def test_a_large_archive_has_a_page_a_year(app, ann, nobody, post, monkeypatch):
-    monkeypatch.setattr(app_module, "ARCHIVE_MAX", 1)
+    monkeypatch.setattr(archive, "TITLES_MAX", 1)
     with app.app_context():
         db.session.get(Post, 1).published_at -= timedelta(days=2 * 366)
         db.session.commit()

@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, on_both, on_postgresql
 
-import security
-from database import db, now
+import app as app_module
+from core import security
+from core.database import db, now
+from extras import account, cache
 from models import Post, Session, User
 
 NEW = "another horse 9"
@@ -212,7 +214,7 @@ def test_what_the_banned_have_scheduled_does_not_appear(app, owner, bob, nobody)
     bob.write("Zebra", publish_at="2999-01-01T00:00")
     act(owner, "ban", "bob")
     with app.app_context():
-        assert db.session.scalar(Post.next_due()) is None
+        assert db.session.scalar(cache.next_due()) is None
         db.session.execute(sa.update(Post).values(published_at=now()))
         db.session.commit()
     assert "Zebra" not in nobody.get("/").text
@@ -371,8 +373,8 @@ def test_who_is_late_with_an_invitation_reads_that_it_was_used(make_app, monkeyp
     app = make_app(SIGNUP="invite")
     path = link(Person(app, "olga").sign_up().send("/owner/people"))
     sign_up(Person(app, "ann"), path)
-    claims = security.claims_of
-    monkeypatch.setattr(security, "invitation_of", lambda token: claims("invitation", token))
+    claims = app_module.security.verify
+    monkeypatch.setattr(app_module, "read_invitation", lambda token: claims("invitation", token))
     answer = sign_up(Person(app, "bob"), path)
     assert answer.status_code == 403
     assert "an invitation, which works once" in answer.text
@@ -402,7 +404,7 @@ def test_a_password_that_is_set_meanwhile_is_not_overwritten(app, ann, monkeypat
             other.execute(sa.update(User).values(password_hash="set by a reset link"))
         return hashed
 
-    monkeypatch.setattr(security, "hash_password", reset_meanwhile)
+    monkeypatch.setattr(account, "hash_password", reset_meanwhile)
     fields = {"current": PASSWORD, "password": NEW, "confirm": NEW}
     answer = ann.send("/account/password", **fields)
     assert answer.status_code == 422

@@ -11,8 +11,8 @@ from PIL import Image, ImageCms
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
-import pictures
-from database import db
+from core.database import db
+from extras import pictures
 from forms import POST_MAX
 from models import Post
 

@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from conftest import Person, execute, on_both
 from PIL import Image
 
-import porting
-from database import db
-from models import EPOCH, NEVER, Comment, Picture, Post, Tag, User
+from core.database import db
+from core.pagination import EPOCH, NEVER
+from extras.pictures import Picture
+from extras.tags import Tag
+from models import Comment, Post, User
+from porting import exporter, importer
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WXR = "http://wordpress.org/export/1.2/"
@@ -54,12 +57,12 @@ def blog(app, ann, bob):
         ]
         comments = [
             Comment(author=reader, post=first, body="Hi\n\u2028", created_at=at),
-            Comment(author=author, post=first, body="Ä", state="waiting"),
+            Comment(author=author, post=first, body="Ä", state="pending"),
             Comment(author=reader, post=second, body="Ok", updated_at=at),
         ]
         db.session.add_all([picture, *comments])
         Post.save(*posts)
-        Post.delete(Post.id == gone.id)
+        Post.delete_where(Post.id == gone.id)
         reader.ban()
         db.session.commit()
     return app
@@ -89,13 +92,13 @@ def rows(app):
 
 def exported(app, path, name=None):
     with app.app_context(), path.open("wb") as file:
-        porting.export(file, name and db.session.scalar(User.named(name)).id)
+        exporter.export(file, name and db.session.scalar(User.named(name)).id)
     return path
 
 
 def imported(app, path, **options):
     with app.app_context():
-        return porting.load(path, **{"zone": UTC} | options)
+        return importer.load(path, **{"zone": UTC} | options)
 
 
 def refused(app, path):
@@ -103,7 +106,7 @@ def refused(app, path):
     before = rows(app)
     with app.app_context():
         with pytest.raises(ValueError, match=r"^[A-Z].*\.$") as error:
-            porting.load(path, UTC)
+            importer.load(path, UTC)
         db.session.rollback()
     assert rows(app) == before
     return str(error.value)
@@ -241,7 +244,7 @@ def test_what_a_ban_elsewhere_hid_is_shown_where_there_is_none(blog, empty, tmp_
     assert post.is_published
     with empty.app_context():
         states = db.session.scalars(sa.select(Comment.state).order_by(Comment.id)).all()
-    assert states == ["shown", "waiting", "shown"]
+    assert states == ["shown", "pending", "shown"]
 
 
 def test_a_person_gets_what_is_theirs_and_no_password(blog, tmp_path):
@@ -269,7 +272,7 @@ def test_a_post_is_a_file_for_people(blog, tmp_path):
 def test_progress_is_shown(blog, tmp_path):
     seen = []
 
-    def track(things, label, length):
+    def progress(things, label, length):
         things = list(things)
         seen.append((label, length, len(things)))
         return things
@@ -277,8 +280,8 @@ def test_progress_is_shown(blog, tmp_path):
     path = tmp_path / "blog.zip"
     with blog.app_context():
         with path.open("wb") as file:
-            porting.export(file, track=track)
-        porting.load(path, UTC, track=track)
+            exporter.export(file, progress=progress)
+        importer.load(path, UTC, progress=progress)
     numbers = {"accounts": 3, "posts": 6, "comments": 3, "pictures": 1}
     assert {label: length for label, length, _ in seen if label in numbers} == numbers
     assert all(length == count for _, length, count in seen)
@@ -554,7 +557,7 @@ def test_wordpress_comments_come_in_by_their_state(app, owner, tmp_path):
     assert +summary.left_out == left_out | {"in state ": 1, "comments (without a post)": 1}
     with app.app_context():
         found = db.session.scalars(sa.select(Comment).order_by(Comment.id)).all()
-        assert [comment.state for comment in found] == ["shown", "waiting", "shown", "shown"]
+        assert [comment.state for comment in found] == ["shown", "pending", "shown", "shown"]
         assert [comment.author.name for comment in found] == ["N0", "N1", "N5", "Jo Smith"]
         assert found[0].body == "Nice & *short*.  \nSecond line"
 
@@ -779,7 +782,7 @@ def test_what_is_written_meanwhile_disturbs_nothing(app, empty, tmp_path):
     """A visitor signs up, writes and comments after each hundred records."""
     path, written = large(tmp_path / "large.zip"), []
 
-    def track(things, label, _length):
+    def progress(things, label, _length):
         for number, thing in enumerate(things):
             yield thing
             if label in ("posts", "comments") and number % 100 == 99:
@@ -788,7 +791,7 @@ def test_what_is_written_meanwhile_disturbs_nothing(app, empty, tmp_path):
                 written.append(eve.comment("/posts/1/no-1", f"Meanwhile {label} {number}"))
 
     with empty.app_context():
-        report = porting.load(path, UTC, track=track)
+        report = importer.load(path, UTC, progress=progress)
     assert report.skipped == []
     assert report.added == {"accounts": 2, "posts": 250, "comments": 250}
     assert len(set(written)) == 4
@@ -803,13 +806,13 @@ def test_what_is_written_meanwhile_disturbs_nothing(app, empty, tmp_path):
 def test_an_import_that_was_killed_is_repeated_to_its_end(app, make_app, empty, tmp_path):
     path = large(tmp_path / "large.zip")
 
-    def track(things, label, _length):
+    def progress(things, label, _length):
         for number, thing in enumerate(things):
             assert (label, number) != ("comments", 120), "as if it were killed"
             yield thing
 
     with empty.app_context(), pytest.raises(AssertionError):
-        porting.load(path, UTC, track=track)
+        importer.load(path, UTC, progress=progress)
     Person(empty, "eve").sign_up().comment("/posts/1/no-1", "Meanwhile")
     report = imported(empty, path)
     assert report.known == {"accounts": 2, "posts": 250, "comments": 50}

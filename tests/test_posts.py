@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from database import atomic, db
+from core.database import atomic, db
 from models import PAGE_SIZE, Comment, Post, User
 
 

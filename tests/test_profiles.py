@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from database import Base
+from core.database import Base
 
 
 def save(person, display_name="", about=""):

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, missing, on_both
 
-import rate_limits
-import security
-from config import SettingError
-from database import db
+from core import security
+from core.config import SettingError
+from core.database import db
+from extras import limits
 from models import Post
 
 
@@ -203,7 +203,7 @@ def test_a_search_answers_while_somebody_writes(app, near):
 def test_nothing_that_a_client_sends_changes_its_address(make_app, proxies, forwarded, expected):
     app = make_app(PROXIES=proxies)
     seen = []
-    app.before_request(lambda: seen.append(rate_limits.client_ip()))
+    app.before_request(lambda: seen.append(limits.client_ip()))
     headers = {"X-Forwarded-For": forwarded, "X-Real-Ip": "1.1.1.1", "Forwarded": "for=1.1.1.1"}
     app.test_client().get("/healthz", headers=headers)
     assert seen == [expected]

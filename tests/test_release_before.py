@@ -13,9 +13,8 @@ from conftest import PASSWORD, QUICK_HASH, Person, execute, on_both
 from flask import Flask
 from werkzeug.security import generate_password_hash
 
-import config
-import database
-from database import db
+from core import config, database
+from core.database import db
 
 OLD = "0003"
 AT, SOON, NEVER = "2023-10-13 12:00:00", "2999-01-01 00:00:00", "9999-12-31 00:00:00"

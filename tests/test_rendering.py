@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import rendering
-from rendering import COLOURED_MAX, EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
+from core import rendering
+from core.rendering import COLOURED_MAX, EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
 
 PIECES = [
     *(

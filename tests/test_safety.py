@@ -7,8 +7,8 @@ from conftest import Person
 from werkzeug.routing import Rule
 
 from app import create_app
-from database import db
-from models import Picture
+from core.database import db
+from extras.pictures import Picture
 
 SAMPLES = {
     "name": "x",

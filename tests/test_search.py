@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, on_both, on_postgresql
 
-import search
-from database import atomic, db
+from core.database import atomic, db
+from extras import search
 from models import PAGE_SIZE, Metadata, Post
 
 
@@ -244,7 +244,10 @@ def test_a_word_that_is_deleted_is_in_no_table(app, ann, delete):
     path, fields = delete
     assert ann.send(path, **fields).status_code == 303
     with app.app_context():
-        assert db.session.execute(search.found(search.phrases("zebra"), None, None)).all() == []
+        assert (
+            db.session.execute(search.find_posts(search.parse_query("zebra"), None, None)).all()
+            == []
+        )
     assert remaining_tables(app, "zebra") == []
 
 
@@ -273,7 +276,7 @@ def test_the_words_of_the_banned_hide_nobody_elses(app, owner, ann, bob, nobody)
 def test_an_index_of_another_version_is_made_anew_at_start(app, make_app, ann):
     ann.write("Found", "A word.")
     with app.app_context():
-        db.session.get(Metadata, search.INDEXED).value = "0"
+        db.session.get(Metadata, search.METADATA).value = "0"
         db.session.execute(sa.text("DELETE FROM search"))
         db.session.commit()
     assert find(Person(app), "word") == []
@@ -281,7 +284,7 @@ def test_an_index_of_another_version_is_made_anew_at_start(app, make_app, ann):
     assert result.exit_code == 0, result.output
     assert find(Person(app), "word") == ["Found"]
     with app.app_context():
-        db.session.get(Metadata, search.INDEXED).value = "0"
+        db.session.get(Metadata, search.METADATA).value = "0"
         db.session.execute(sa.text("DROP TABLE search"))
         db.session.commit()
     assert find(Person(make_app()), "word") == ["Found"]
@@ -291,15 +294,15 @@ def test_an_index_of_another_version_is_made_anew_at_start(app, make_app, ann):
 def test_an_index_that_was_half_made_is_finished_at_start(app, make_app, ann, monkeypatch):
     [ann.write(f"{number}", "A word.") for number in range(3)]
     monkeypatch.setattr(search, "CHUNK", 1)
-    index, done = search.index, []
+    index, done = search.index_posts, []
 
     def index_one(*words):
         assert not done, "as if it were killed"
         done.append(index(*words))
 
-    monkeypatch.setattr(search, "index", index_one)
+    monkeypatch.setattr(search, "index_posts", index_one)
     app.test_cli_runner().invoke(args=["reindex"])
-    monkeypatch.setattr(search, "index", index)
+    monkeypatch.setattr(search, "index_posts", index)
     assert find(Person(app), "word") == ["0"]
     assert find(Person(make_app()), "word") == ["2", "1", "0"]
 
@@ -316,7 +319,7 @@ def test_search_is_in_the_header_of_every_page_but_not_for_search_engines(nobody
 def test_words_that_never_meet_do_not_keep_the_database_busy(app, monkeypatch):
     monkeypatch.setattr(search, "TIME_MAX", 50)
     with app.test_request_context():
-        search.found(search.phrases("two words"), None, None)
+        search.find_posts(search.parse_query("two words"), None, None)
         with pytest.raises(sa.exc.OperationalError, match="timeout"):
             db.session.execute(sa.text("SELECT pg_sleep(5)"))
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import Person, on_both
 
-from database import db
+from core.database import db
 from models import Comment, Post
 
 NEW = {"title": "A title", "body": "A text", "submission": "the-first-form"}

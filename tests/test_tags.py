@@ -6,8 +6,8 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from database import db
-from models import Tag
+from core.database import db
+from extras.tags import Tag
 
 
 def links(page):

@@ -15,9 +15,8 @@ from conftest import Person, execute, on_both
 from flask import Flask
 from test_backup import ROOT, run
 
-import config
-import database
-from database import UpgradeError, atomic, db
+from core import config, database
+from core.database import UpgradeError, atomic, db
 from models import Post
 
 MIGRATIONS = database.MIGRATIONS
@@ -54,7 +53,8 @@ ROWS = [
 TABLES = ["alembic_version", "users", "sessions", "posts", "tags", "comments", "pictures"]
 # Six processes that start at the same moment; its status is the sum of theirs.
 SIX = """
-import os, sys, app, database
+import os, sys, app
+from core import database
 database.MIGRATIONS, folder, url = sys.argv[1:]
 for _ in range(6):
     if not os.fork():

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-import database
+from core import database
 
 revision = "0002"
 down_revision = "0001"

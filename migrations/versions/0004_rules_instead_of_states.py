@@ -6,7 +6,7 @@ The tables of the search are made by its module when the blog starts.
 import sqlalchemy as sa
 from alembic import op
 
-import database
+from core import database
 
 revision = "0004"
 down_revision = "0003"

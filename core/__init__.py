@@ -1,0 +1,1 @@
+"""What every request stands on. It knows no table and no feature."""

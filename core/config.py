@@ -1,0 +1,115 @@
+"""Every setting of the blog, with its default, its unit and its reason.
+
+An environment variable `BLOG_<NAME>` goes over the same name in `instance/config.toml`, which goes
+over the default here. Any setting of Flask and its extensions can be given in the same ways.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+import click
+from flask import Config, Flask
+
+NAME = "Cool Blog Name"  # in the header and in titles
+DESCRIPTION = ""  # one line under the name, and the pages' meta description
+LANGUAGE = "en"  # of the posts: <html lang>, hyphenation, spelling
+TIMEZONE = "UTC"  # in which dates are shown, for instance Europe/Berlin
+DATABASE_URL = None  # postgresql://… or sqlite:///…; DATABASE_URL without BLOG_ is taken too
+SECRET_KEY = None  # signs the session cookies; made once and kept in instance/secret_key
+URL = None  # the blog's public address; where it is set, requests for other hosts are refused
+PROXIES = 0  # reverse proxies in front whose X-Forwarded-… headers are believed
+NEW_ACCOUNTS_MAY = "post"  # or "comment"
+SIGNUP = "open"  # or "invite", or "closed"; the first account can always be made
+MODERATION = "none"  # or "first": until one comment of an account is approved; or "all" comments
+RATE_LIMITS = "on"  # or "off" on a trusted network or for a load test
+LIMITS_STORAGE = "memory://"  # where hits are counted; redis://… where there are several servers
+EXTRAS = "all"  # names, "all,likes", "all,-tags"; empty for none
+THREADS = 16  # of the server, and its connections to the database
+HOST, PORT = "127.0.0.1", 8000  # where `flask serve` listens; PORT without BLOG_ is taken too
+CACHE_MAX = 64 * 1024 * 1024  # bytes of pages that are kept in memory; 0 keeps none
+MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 600 kB as a form
+MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
+PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
+WTF_CSRF_TIME_LIMIT = None  # a post may take hours to write; the token ends with the session
+# 0.15 s and 32 MiB; some builds of Python have no scrypt.
+PASSWORD_HASH = "scrypt:32768:8:1" if hasattr(hashlib, "scrypt") else "pbkdf2:sha256:1000000"
+SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host use "session"
+SESSION_COOKIE_SAMESITE = "Lax"
+REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-Login's cookie does
+SESSION_REFRESH_EACH_REQUEST = False  # a page that changes nothing sets no cookie
+WTF_CSRF_SSL_STRICT = False  # some browsers send no Referer; the token suffices
+# What is text whatever it looks like; Flask would read "1984" or "null" as JSON.
+TEXTS = (
+    *("DESCRIPTION", "EXTRAS", "HOST", "LANGUAGE", "LIMITS_STORAGE", "NAME", "TIMEZONE", "URL"),
+)
+CHOICES = {
+    "NEW_ACCOUNTS_MAY": "post comment",
+    "SIGNUP": "open invite closed",
+    "MODERATION": "none first all",
+    "RATE_LIMITS": "on off",
+}
+NUMBERS = {  # each with the least, and an example
+    "PROXIES": (0, "1 proxy"),
+    "CACHE_MAX": (0, "67108864 bytes"),
+    "THREADS": (1, "16 threads"),
+    "PORT": (1, "8000"),
+}
+
+
+class SettingError(click.ClickException, ValueError):
+    """Which setting is wrong. `flask` shows it as a sentence, without a traceback."""
+
+
+def load(app: Flask, settings: Mapping[str, object]) -> None:
+    """Fill `app.config`; SettingError where a value is wrong."""
+    Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = app.config
+    config.from_object(__name__)
+    config.from_file("core.config.toml", load=tomllib.load, silent=True, text=False)
+    config.from_prefixed_env("BLOG")
+    config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
+    if "BLOG_PORT" not in os.environ and os.environ.get("PORT", "").isdecimal():
+        config["PORT"] = int(os.environ["PORT"])
+    config.update(settings)
+    _check(config)
+    config["ZONE"] = ZoneInfo(config["TIMEZONE"])
+    config["TRUSTED_HOSTS"] = [urlsplit(config["URL"]).hostname] if config["URL"] else None
+    url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
+    config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
+    config["SECRET_KEY"] = str(config["SECRET_KEY"] or _stored_key(Path(app.instance_path)))
+
+
+def _check(config: Config) -> None:
+    """SettingError, with a sentence for the operator, where a value is wrong."""
+    if config["TIMEZONE"] not in available_timezones():
+        raise SettingError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
+    for name, (least, example) in NUMBERS.items():
+        if type(config[name]) is not int or config[name] < least:
+            raise SettingError(f"BLOG_{name} is a number, for instance of {example}.")
+    for name, choices in CHOICES.items():
+        if config[name] not in choices.split():
+            raise SettingError(f"BLOG_{name} is one of these words: {choices}.")
+    if config["URL"] and not re.match("https?://[^/]", config["URL"]):
+        raise SettingError("BLOG_URL is a whole address, for instance https://blog.example/.")
+
+
+def _stored_key(folder: Path) -> str:
+    """The key in the folder, made on first use; processes that start at once agree on one."""
+    if not (path := folder / "secret_key").exists():
+        # A link appears whole or not at all, and never over another process's key.
+        with tempfile.TemporaryDirectory(dir=folder) as drafts, suppress(FileExistsError):
+            draft = Path(drafts, path.name)
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            path.hardlink_to(draft)
+    return path.read_text()

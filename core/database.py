@@ -1,0 +1,211 @@
+"""The database: its connection, its time type, and its upgrade to this release's tables."""
+
+import os
+import sqlite3
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.util import Finalize
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+import click
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, registry
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
+UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrades SQLite
+POOL_MAX = 5  # seconds until a crowded site answers 503
+CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
+LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
+WRITES = {"writes": True}  # the execution options of a connection whose transaction writes
+# What is raised when the database cannot be reached, read or written just now.
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+UNAVAILABLE = (*AWAY, sqlite3.OperationalError)
+NAMES = {  # of constraints, by which migrations call them
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class UpgradeError(click.ClickException, RuntimeError):
+    """Why the blog does not start. `flask` shows it as a sentence, without a traceback."""
+
+
+class UTCDateTime(sa.TypeDecorator[datetime]):
+    """An aware datetime in UTC, also on SQLite, which stores no zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+class Base(DeclarativeBase):
+    """The base of every model."""
+
+    registry = registry(
+        type_annotation_map={datetime: UTCDateTime}, metadata=sa.MetaData(naming_convention=NAMES)
+    )
+
+
+Model = TypeVar("Model", bound=Base)
+# What is committed is not read again: that could wait, or fail, after the change is made.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+_writer = Lock()  # of this process on SQLite
+
+
+def now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def init_app(app: Flask) -> None:
+    """Connect the app to its database and bring the tables up to date, else UpgradeError."""
+    connect(app)
+    with app.app_context():
+        alembic = Config(attributes={"engine": db.engine})
+        alembic.set_main_option("script_location", str(MIGRATIONS))
+        try:
+            command.upgrade(alembic, "heads")
+        except Exception as error:  # whatever the server, the disk or a migration raises
+            reason = getattr(error, "orig", error)  # without SQLAlchemy's SQL and links
+            raise UpgradeError(f"Not upgraded, the database is as it was: {reason}") from error
+
+
+def connect(app: Flask) -> None:
+    """Connect the app to its database as it is."""
+    options = {
+        "hide_parameters": True,  # password hashes stay out of the log
+        "pool_size": app.config["THREADS"],
+        "max_overflow": 0,  # more connections than threads are never used
+        "pool_timeout": POOL_MAX,
+    }
+    if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
+        # Asked before each use, a server that was restarted costs no request.
+        options |= {"connect_args": {"connect_timeout": CONNECT_MAX}, "pool_pre_ping": True}
+    given = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options | given
+    db.init_app(app)
+    with app.app_context():
+        engine = db.engine
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_on_sqlite)
+    # Who closes SQLite last leaves one file, in whose place a backup can be put.
+    Finalize(app, engine.dispose, exitpriority=0)
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # `_begin_on_sqlite` begins transactions, not the driver
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MAX}")
+    connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't wait
+    connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_on_sqlite(connection: sa.Connection) -> None:
+    """Begin a transaction as `WRITES` says: only the write lock, taken first, cannot fail later."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _forget_connections(engine: "weakref.ref[sa.Engine]") -> None:
+    """In a forked process, open new connections instead of the parent's."""
+    if found := engine():
+        # SQLite mixes up old connections with new ones in one process, so it closes the old.
+        # To close one of PostgreSQL's would end the parent's.
+        found.dispose(close=found.dialect.name == "sqlite")
+
+
+@contextmanager
+def atomic() -> Iterator[None]:
+    """A transaction that writes: committed at the end, rolled back on an exception.
+
+    All rows are read again in it. SQLite has one writer at a time: its transaction begins anew with
+    the write lock, and those of one process come in order, for SQLite's own waiting favours whoever
+    comes last. PostgreSQL's goes on, which saves three messages to the server.
+    sqlite3.OperationalError when the writers before this one take too long.
+    """
+    is_sqlite = db.engine.dialect.name == "sqlite"
+    if is_sqlite:
+        db.session.rollback()
+        if not _writer.acquire(timeout=BUSY_MAX / 1000):
+            raise sqlite3.OperationalError("the writers before this one take too long")
+    try:
+        db.session.expire_all()
+        db.session.connection(execution_options=WRITES if is_sqlite else None)
+        yield
+        db.session.commit()
+    except BaseException:
+        db.session.rollback()
+        raise
+    finally:
+        if is_sqlite:
+            _writer.release()
+
+
+def lock_or_404(model: type[Model], id: int) -> Model:
+    """The row as it is now, locked until the commit; 404 if it was deleted."""
+    return db.get_or_404(model, id, with_for_update={"of": model})
+
+
+def advisory_lock(connection: sa.Connection) -> None:
+    """Let one transaction of all servers at a time go on; a writer on SQLite is alone already."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
+
+
+def copy_sqlite(engine: sa.Engine, path: Path) -> None:
+    """Copy a SQLite database, as it is at one moment, to a new file: checked and whole, or not.
+
+    FileExistsError if something is there, another OSError or sqlite3.Error if it cannot be done.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    with (
+        tempfile.TemporaryDirectory(prefix="unfinished-copy-", dir=path.parent) as folder,
+        closing(engine.raw_connection()) as connection,
+    ):
+        draft = Path(folder) / path.name
+        draft.touch(mode=0o600)  # it holds password hashes
+        driver: Any = connection.driver_connection
+        # One statement reads one state, however many write meanwhile. SQLite's backup API begins
+        # again after each of their writes, and takes along what people have deleted.
+        driver.execute("VACUUM INTO ?", [str(draft)])
+        _check(draft)
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
+        draft.replace(path)
+    # The name has to survive a power cut, too.
+    with suppress(PermissionError):  # Windows opens no folders
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _check(path: Path) -> None:
+    """sqlite3.IntegrityError if the database is damaged."""
+    checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+    with closing(sqlite3.connect(path)) as copy:
+        faults = [row for check in checks for row in copy.execute(check) if row != ("ok",)]
+    if faults:
+        raise sqlite3.IntegrityError(f"the database is damaged: {faults[:3]}")

@@ -1,0 +1,81 @@
+"""What the core offers to extras: slots, form parts, signals, and the choice of BLOG_EXTRAS."""
+
+import re
+from collections import defaultdict
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+from blinker import Signal
+from flask import Flask, current_app
+
+from core.config import SettingError
+
+if TYPE_CHECKING:
+    from forms import PostFormPart
+
+# Sent inside of the transaction, by what saves or deletes the rows. The sender is the application.
+posts_saved = Signal("`posts` were added or changed; their ids are known")
+posts_deleted = Signal("posts will be deleted; `ids` is a Select of their ids")
+post_published = Signal("a form publishes or schedules a `post`")
+comment_saved = Signal("a form has added a `comment` (`is_new`), or changed its text")
+user_texts_deleted = Signal("all that a `user` wrote will be deleted")
+
+
+class Blog(Flask):
+    """The application, with the places where extras plug in."""
+
+    def __init__(self, name: str, instance_path: str | None) -> None:
+        super().__init__(name, instance_path=instance_path, instance_relative_config=True)
+        # The extras that are switched on, by name, in the order in which they plug in.
+        self.extras: dict[str, ModuleType] = {}
+        # Templates that extras add to the core's, by the name of the place.
+        self.slots: defaultdict[str, list[str]] = defaultdict(list)
+        # Forms that are a part of the form of a post, by name.
+        self.post_form_parts: dict[str, type[PostFormPart]] = {}
+        # Bytes of a multipart form, by the endpoint of its view, where they may be more than
+        # MAX_CONTENT_LENGTH.
+        self.multipart_max: dict[str, int] = {}
+        # Endpoints of views that show their form again, with what was typed and status 400, when
+        # the CSRF token is missing or wrong.
+        self.csrf_form_endpoints: set[str] = set()
+        self.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+        self.jinja_env.globals["slots"] = self.slots
+
+
+def current_blog() -> Blog:
+    """The application itself, not Flask's proxy of it: the sender of the blog's signals."""
+    return cast(Blog, current_app._get_current_object())  # type: ignore[attr-defined]  # a proxy
+
+
+def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
+    """The modules of the extras that BLOG_EXTRAS names, by name, the known ones in their order.
+
+    `known` are the names of modules. SettingError for a name that is unknown, or an extra that
+    needs one that is off.
+    """
+    modules = {path.rpartition(".")[2]: path for path in known}
+    words = [word.strip() for word in chosen.split(",") if word.strip()]
+    names = list(modules) if "all" in words else []
+    for word in words:
+        name = word.removeprefix("-")
+        modules.setdefault(name, f"extras.{name}")
+        if word == "all":
+            continue
+        if not re.fullmatch("[a-z_]+", name) or not find_spec(modules[name]):
+            raise SettingError(
+                f"BLOG_EXTRAS names {name!r}, and there is no such extra. There are: "
+                f"{', '.join(path.rpartition('.')[2] for path in known)}."
+            )
+        if word.startswith("-"):
+            names = [other for other in names if other != name]
+        elif name not in names:
+            names.append(name)
+    ordered = [name for name in modules if name in names]
+    extras = {name: import_module(modules[name]) for name in ordered}
+    for name, extra in extras.items():
+        for needed in getattr(extra, "NEEDS", ()):
+            if needed not in extras:
+                raise SettingError(f"The extra {name!r} needs {needed!r}: add it to BLOG_EXTRAS.")
+    return extras

@@ -1,0 +1,223 @@
+"""User text to safe HTML: the one way by which it reaches a page. No Flask, no database."""
+
+import hashlib
+import html
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Hashable
+from datetime import datetime, tzinfo
+from functools import cache, lru_cache
+from itertools import accumulate
+from threading import Lock
+
+import nh3
+from cachetools import LRUCache, cached
+from cachetools.keys import hashkey
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
+from markupsafe import Markup
+from mdit_py_plugins.footnote import footnote_plugin
+from mdit_py_plugins.tasklists import tasklists_plugin
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+SLUG_MAX = 60  # characters; longer links break in mails
+EXCERPT_MAX = 300  # characters, about four lines
+SNIPPET_MAX = 140  # characters on either side of a match
+NESTING_MAX = 20  # quotes in lists in quotes; bounds the time of hostile texts
+EXPANSION_MAX = 300_000  # characters that links by reference may grow to
+COLOURED_MAX = 3_000  # characters of a block of code; hostile ones take some lexers 0.3 s
+RENDERED_MAX = 8_000_000  # characters of rendered texts that are cached; usual ones have 3,000
+KEY_SIZE = 200  # bytes, about
+CACHED_MAX = 256  # slugs and dates
+NOT_FOLDED = "+#\u3099\u309a"  # of C++ and C#, and the voicing marks of kana
+# The languages whose lexers stay fast with hostile code; others took minutes.
+LANGUAGES = set(
+    "bash c c++ console cpp css diff docker dockerfile go html ini java javascript js json kotlin "
+    "lua nginx perl php py pycon python rb rs ruby rust sh sql swift toml ts typescript xml yaml "
+    "yml".split()
+)
+# nh3's own tags and attributes, and what our plugins make; visitors' HTML never gets this far.
+TAGS = nh3.ALLOWED_TAGS | {"input"}
+ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
+    "*": {"class", "id", "title"},
+    "input": {"type", "checked", "disabled"},
+}
+NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
+# They break XML, and may come out of references such as "&#12;".
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
+# What shows nothing, turns the direction of the words that follow, or starts a line.
+INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]"
+)
+OWN_PICTURE = r'src="[^"]*/pictures/[0-9a-f]{32}-([0-9]+)x([0-9]+)\.webp"'  # its size in its name
+SET_ATTRIBUTES = {
+    "img": {"loading": "lazy"},
+    "input": {"aria-label": "Task"},
+    "pre": {"tabindex": "0"},  # scrolls by keyboard, as a table does
+    "table": {"tabindex": "0"},
+}
+
+
+def _size(page: str) -> int:
+    return len(page) + KEY_SIZE
+
+
+def _key(text: str, *options: object, **named: object) -> Hashable:
+    """A cache key that is short, however long the text: its digest."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashkey(digest, *options, **named)
+
+
+def normalize_text(text: str) -> str:
+    """The text with `\\n` as line ends, without control characters; "" if nothing is visible."""
+    text = CONTROLS.sub("", re.sub(r"\r\n?", "\n", text))
+    visible = INVISIBLE.sub("", text)
+    return text if any(char.isprintable() and not char.isspace() for char in visible) else ""
+
+
+@cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
+def markdown(text: str, small: bool = False, base: str = "") -> Markup:
+    """Safe HTML of a Markdown text, whose links are absolute where `base`, a URL, is given.
+
+    CommonMark with tables, strikethrough, bare links, task lists, footnotes and coloured code.
+    `small` is for comments: line breaks are kept; no images, headings, tables or footnotes.
+    """
+    # The Content-Security-Policy blocks inline styles, so a cell's alignment becomes a class.
+    page = re.sub(' style="text-align:([a-z]+)"', r' class="\1"', _parser(small).render(text))
+    page = re.sub(OWN_PICTURE, r'\g<0> width="\1" height="\2"', page)
+    clean = nh3.clean(
+        page,
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        attribute_filter=_without_foreign_images,
+        set_tag_attribute_values=SET_ATTRIBUTES,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="nofollow ugc noopener",
+        url_relative=("rewrite_with_base", base) if base else "pass_through",
+    )
+    return Markup(CONTROLS.sub("", clean))
+
+
+@cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
+def plain_text(text: str) -> str:
+    """The words of the rendered text, without footnotes, tables and code."""
+    page = _parser(small=False).render(text)
+    bare = nh3.clean(page, tags=set(), attributes={}, clean_content_tags=NOT_EXCERPTED)
+    return CONTROLS.sub("", " ".join(html.unescape(bare).split()))
+
+
+def excerpt(text: str) -> str:
+    """The beginning of the rendered text, as plain text, cut between words."""
+    return _cut(plain_text(text), EXCERPT_MAX)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    cut = text[: most + 1].rpartition(" ")[0] or text[:most]
+    return f"{cut.rstrip(',.;:')} …"
+
+
+def snippet(text: str, pattern: str) -> tuple[str, str, str]:
+    """The first match in the plain text, with what stands before and after it.
+
+    The pattern is sought in folded text. Without a match: the excerpt, and nothing.
+    """
+    words = plain_text(text)
+    folded = [fold(character) for character in words]
+    match = re.search(pattern, "".join(folded))
+    if not match:
+        return excerpt(text), "", ""
+    # Where each character begins in the folded text, which may be longer or shorter.
+    starts = list(accumulate(map(len, folded), initial=0))
+    begin, end = bisect_right(starts, match.start()) - 1, bisect_left(starts, match.end())
+    before = _cut(words[:begin][::-1], SNIPPET_MAX)[::-1]  # reversed, for its end is what is near
+    return before, words[begin:end], _cut(words[end:], SNIPPET_MAX)
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def date(at: datetime, zone: tzinfo, format: str = "%Y-%m-%d") -> Markup:
+    """`<time>` with the day of an aware time in that zone; `format` is that of `strftime`."""
+    at = at.astimezone(zone)
+    return Markup(f'<time datetime="{at.isoformat("T", "seconds")}">{at.strftime(format)}</time>')
+
+
+def pluralize(count: int, noun: str, most: int) -> str:
+    """The count with its noun: 1 comment, 20 comments; past `most`, 1,000+ comments."""
+    number = f"{most:,}+" if count > most else f"{count:,}"
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
+
+
+def fold(text: str) -> str:
+    """The text without case and accents, with spaces for all but letters, digits, `+` and `#`."""
+    return "".join(map(_fold_character, text))
+
+
+@cache  # there are 0.3 million characters
+def _fold_character(character: str) -> str:
+    folded = ""
+    for part in unicodedata.normalize("NFKD", character.casefold()):
+        kind = unicodedata.category(part)
+        if part.isalnum() or part in NOT_FOLDED:
+            folded += part
+        elif kind[0] == "M" and not unicodedata.combining(part):
+            folded += part  # a vowel, where vowels are marks
+        elif kind[0] != "M" and kind != "Cf":  # an accent, or what shows nothing, goes
+            folded += " "
+    return unicodedata.normalize("NFC", folded)
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def slug(title: str) -> str:
+    """The words of a title for its URL: letters of any script, digits, hyphens; may be empty."""
+    plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", title.casefold()))
+    words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain).split()
+    return unicodedata.normalize("NFC", "-".join(words))[:SLUG_MAX].strip("-")
+
+
+@cache
+def _parser(small: bool) -> MarkdownIt:
+    options = {"html": False, "maxNesting": NESTING_MAX, "highlight": _coloured, "breaks": small}
+    parser = MarkdownIt("gfm-like", options)
+    # The other half of linkify, in the core, finds the same links without going back and forth.
+    parser.inline.ruler.disable("linkify")
+    # "app.py" is a file here, not a site in Paraguay.
+    parser.linkify.set({"fuzzy_link": False})  # type: ignore[union-attr]  # it is installed
+    parser.use(tasklists_plugin)
+    parser.core.ruler.after("block", "references", _bound_references)
+    if small:
+        return parser.disable(["image", "heading", "lheading", "table"])
+    parser.core.ruler.push("headings", _rank_headings)
+    return parser.use(footnote_plugin)
+
+
+def _bound_references(state: StateCore) -> None:
+    """Forget a text's link definitions if its references could repeat them without end."""
+    definitions = state.env.get("references", {})
+    longest = max((len(str(definition)) for definition in definitions.values()), default=0)
+    if longest * state.src.count("[") > EXPANSION_MAX:
+        definitions.clear()
+
+
+def _rank_headings(state: StateCore) -> None:
+    """The text's highest headings become h2, below the post's title, and no level is skipped."""
+    headings = [token for token in state.tokens if token.type.startswith("heading_")]
+    levels = sorted({token.tag for token in headings})
+    for token in headings:
+        token.tag = f"h{min(levels.index(token.tag) + 2, 6)}"
+
+
+def _coloured(code: str, language: str, _attributes: str) -> str:
+    """The code in Pygments' classes; empty, which means as it is, where that takes too long."""
+    if language.lower() not in LANGUAGES or len(code) > COLOURED_MAX:
+        return ""
+    return highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
+
+
+def _without_foreign_images(_tag: str, attribute: str, value: str) -> str | None:
+    """Images come from https or from this site; any other is its description."""
+    return None if attribute == "src" and not re.match("https://|/[^/]", value) else value

@@ -1,0 +1,335 @@
+"""The page cache: whole pages in memory, for visitors, and for each session of logged-in users.
+
+A page is valid while the version of the database equals the one that was read before the page was
+rendered. So no page is stale, and no code has to say what it changed.
+"""
+
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from math import inf
+from operator import attrgetter
+from pathlib import Path
+from threading import Event, Lock
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+from cachetools import LRUCache
+from flask import Response as FlaskResponse
+from flask import request
+from werkzeug.wrappers import Response
+
+from core.database import db, now
+from core.plugins import Blog
+from core.security import CACHING, IMMUTABLE, Caching
+from models import Post, User
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and compressed; more pushes out many others
+OVERHEAD = 2_000  # bytes of an entry beside its key and its body
+GZIP_MIN = 500  # bytes; less is not worth a header
+GZIP_LEVEL = 6  # 23 kB in 0.5 ms
+WAIT_MAX = 1  # seconds for the version, or for another request that renders the same page
+VERSION_MAX = 0.001  # seconds until the version is read again; it takes 5 to 100 µs
+VERSIONS = {
+    "sqlite": "PRAGMA data_version",
+    # NULL on a standby, whose snapshot leaves out what is being replayed. The time of the start
+    # tells servers apart behind a pooler.
+    "postgresql": "SELECT CASE WHEN NOT pg_is_in_recovery() "
+    "THEN pg_current_snapshot()::text || pg_postmaster_start_time()::text END",
+}
+# What a page depends on beside the cookie, in a request's environ.
+KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
+# Conditions of the first request, which only the cache answers.
+CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
+NOT_CACHED = {"Content-Length", "Date", "ETag", "Last-Modified"}  # headers
+OF_BODY = {"Content-Type", "Content-Disposition"}  # headers that a 304 does without
+TEXTS = re.compile(r"text/|application/[a-z+]*(?:xml|json)|image/svg")
+NO_GZIP = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)", re.IGNORECASE)
+Headers = list[tuple[str, str]]
+Key = tuple[str, ...]
+
+
+class Version(NamedTuple):
+    """What a page is made from: a state of the database, and a time until which it holds."""
+
+    name: object
+    due_at: float  # seconds since 1970, when the next scheduled post is published
+
+
+class Reading(NamedTuple):
+    """A version, and how long it can be believed."""
+
+    version: Version | None
+    checkin: object
+    until: float  # of the monotonic clock
+
+
+class Versions:
+    """Reads the version of the database, on a connection that does nothing else.
+
+    It is read at most once per millisecond, and at once after a connection has gone back to the
+    pool: that comes after COMMIT, and before the answer is sent. So a process sees its own writes,
+    and those of others a millisecond later.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.lock = Lock()
+        self.connection: Any = None  # of the driver
+        self.checkin = object()  # another one after each
+        self.reading = Reading(None, None, -inf)
+        sa.event.listen(engine, "checkin", self._note_checkin)
+        sa.event.listen(engine, "engine_disposed", self._disconnect)
+
+    def current(self) -> Version | None:
+        """The version, to be read before a page is rendered; None when it is not known."""
+        version, checkin, until = self.reading
+        if checkin is self.checkin and monotonic() < until:
+            return version
+        if not self.lock.acquire(timeout=WAIT_MAX):
+            return None
+        try:
+            # Another thread may have read it while this one waited for the lock.
+            version, checkin, until = self.reading
+            if checkin is self.checkin and monotonic() < until:
+                return version
+            self.reading = self._read()
+            return self.reading.version
+        finally:
+            self.lock.release()
+
+    def _read(self) -> Reading:
+        """Read the version; a check-in that comes meanwhile makes the next request read again."""
+        checkin, asked_at = self.checkin, monotonic()
+        try:
+            name = self._name()
+            last = self.reading.version
+            if name is None:
+                version = None
+            elif last and name == last.name and time() < last.due_at:
+                version = last
+            else:
+                version = Version(name, self._due_at())
+        except Exception:  # whatever it is: pages are rendered, and say what is wrong
+            self._close()
+            version = None
+        left = version.due_at - time() if version else inf
+        return Reading(version, checkin, asked_at + min(VERSION_MAX, left))
+
+    def _name(self) -> object:
+        """The database's own word for its version, None for unknown."""
+        if not self.connection:
+            self._connect()
+        cursor = self.connection.cursor()
+        cursor.execute(VERSIONS[self.engine.dialect.name])
+        row = cursor.fetchone()
+        cursor.close()
+        # Each connection of SQLite counts on its own.
+        return (self.connected, row[0]) if row[0] is not None else None
+
+    def _connect(self) -> None:
+        connection = self.engine.raw_connection()
+        self.connection = connection.driver_connection
+        connection.detach()
+        if self.engine.dialect.name == "postgresql":
+            self.connection.autocommit = True  # or it would stay in a transaction
+        self.process, self.connected = os.getpid(), object()
+
+    def _due_at(self) -> float:
+        with self.engine.connect() as connection:
+            due = connection.scalar(next_due())
+        return due.timestamp() if due else inf
+
+    def _note_checkin(self, *_: object) -> None:
+        self.checkin = object()
+
+    def _disconnect(self, *_: object) -> None:
+        """Close the connection, with the engine's others; the next request opens another."""
+        # In a forked process, a thread of the parent may have the lock for ever.
+        if not self.lock.acquire(timeout=WAIT_MAX):
+            self.lock = Lock()
+            self.lock.acquire()
+        self._close()
+        self.lock.release()
+
+    def _close(self) -> None:
+        # To close a connection of the parent process would end it there.
+        if self.connection and self.process == os.getpid():
+            self.connection.close()
+        self.connection, self.reading = None, Reading(None, None, -inf)
+
+
+def next_due() -> sa.Select[datetime]:
+    """`Select` of the time at which the next scheduled Post is published."""
+    due = sa.select(sa.func.min(Post.published_at)).where(Post.published_at > now())
+    return due.where(Post.author_id.not_in(User.banned()))
+
+
+class Page:
+    """A response as it is and, from its second use on, compressed."""
+
+    def __init__(self, response: Response, version: Version, until: float, overhead: int) -> None:
+        self.version, self.until = version, until
+        self.body, self.compressed = response.get_data(), b""
+        self.size = 2 * len(self.body) + overhead  # bytes that it takes at most
+        self.was_used = False
+        is_text = TEXTS.match(response.mimetype or "")
+        self.is_compressible = bool(is_text) and len(self.body) >= GZIP_MIN
+        if self.is_compressible:
+            response.vary.add("Accept-Encoding")
+        self.headers = [pair for pair in response.headers if pair[0] not in NOT_CACHED]
+        digest = hashlib.blake2b(self.body, digest_size=16).hexdigest()
+        self.etag, self.compressed_etag = f'"{digest}"', f'"{digest}-gzip"'
+        self.full_headers = self._headers(self.body, self.etag)
+        self.compressed_headers: Headers = []
+
+    def is_valid(self, version: Version) -> bool:
+        """Whether it shows what is in the database, and its time is not over."""
+        return self.version == version and time() < self.until
+
+    def _headers(self, body: bytes, etag: str, *more: tuple[str, str]) -> Headers:
+        return [*self.headers, ("ETag", etag), ("Content-Length", str(len(body))), *more]
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        """Answer a request for the page with 200, or 304 if the client has it."""
+        accepted = environ.get("HTTP_ACCEPT_ENCODING", "")
+        may_compress = self.is_compressible and "gzip" in accepted and not NO_GZIP.search(accepted)
+        if known := environ.get("HTTP_IF_NONE_MATCH", ""):
+            etags = [self.etag, self.compressed_etag] if may_compress else [self.etag]
+            for etag in etags:
+                if etag in known or known == "*":
+                    headers = [pair for pair in self.headers if pair[0] not in OF_BODY]
+                    start("304 Not Modified", [*headers, ("ETag", etag)])
+                    return []
+        headers, body = self.full_headers, self.body
+        if may_compress and self.was_used:
+            self._compress()
+            headers, body = self.compressed_headers, self.compressed
+        self.was_used = True
+        start("200 OK", headers.copy())  # servers may change it
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _compress(self) -> None:
+        if not self.compressed_headers:
+            compressed = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
+            self.compressed = compressed
+            encoding = ("Content-Encoding", "gzip")
+            self.compressed_headers = self._headers(compressed, self.compressed_etag, encoding)
+
+
+class PageCache:
+    """A WSGI middleware that answers from memory, and asks the app for one page at a time.
+
+    The key of a page holds the session's cookie as it was sent.
+    """
+
+    def __init__(
+        self, app: "WSGIApplication", versions: Versions, cookie_name: str, bytes_max: int
+    ) -> None:
+        self.app, self.versions, self.cookie_name = app, versions, cookie_name
+        self.lock = Lock()  # of the entries
+        self.entries: LRUCache[Key, Page] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
+        self.in_flight: dict[tuple[Version, Key], Event] = {}
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        """Answer the request, from memory if that may be."""
+        if (
+            environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+            or "HTTP_AUTHORIZATION" in environ
+            or "HTTP_RANGE" in environ
+        ):
+            return self.app(environ, start)
+        version = self.versions.current()
+        if version is None:
+            return self.app(environ, start)
+        key = self._key(environ)
+        answer = self._find(key, version) or self._render_once(key, version, environ)
+        return answer(environ, start)
+
+    def _key(self, environ: "WSGIEnvironment") -> Key:
+        url = [environ.get(name, "") for name in KEY]
+        cookies = environ.get("HTTP_COOKIE", "")
+        return (*url, cookies) if self.cookie_name in cookies else tuple(url)
+
+    def _find(self, key: Key, version: Version) -> Page | None:
+        with self.lock:
+            page = self.entries.get(key)
+        return page if page and page.is_valid(version) else None
+
+    def _render_once(
+        self, key: Key, version: Version, environ: "WSGIEnvironment"
+    ) -> "WSGIApplication":
+        """The page by the first of those who ask at once; the others wait for it."""
+        rendered = Event()
+        other = self.in_flight.setdefault((version, key), rendered)
+        if other is not rendered:
+            other.wait(WAIT_MAX)
+            return self._find(key, version) or self.app
+        try:
+            # It may have been rendered since this request looked.
+            return self._find(key, version) or self._render(key, version, environ)
+        finally:
+            del self.in_flight[version, key]
+            rendered.set()
+
+    def _render(self, key: Key, version: Version, environ: "WSGIEnvironment") -> "WSGIApplication":
+        """The app's response; as a page, and cached, if it may be."""
+        request = {name: value for name, value in environ.items() if name not in CONDITIONS}
+        request["REQUEST_METHOD"] = "GET"
+        if len(key) == len(KEY):
+            request.pop("HTTP_COOKIE", None)  # a visitor's, which the key does not hold
+        caching = request[CACHING] = Caching()
+        response = Response.from_app(self.app, request, buffered=True)
+        if not is_cacheable(response, caching):
+            return response
+        page = Page(response, version, caching.until, OVERHEAD + sum(map(len, key)))
+        if page.size <= ENTRY_MAX:
+            with self.lock, suppress(ValueError):  # larger than all of the cache
+                self.entries[key] = page
+        return page
+
+
+def is_cacheable(response: Response, caching: Caching) -> bool:
+    """Whether later requests of the same key may be given the response."""
+    sets_cookie = "Set-Cookie" in response.headers
+    return response.status_code == 200 and caching.is_allowed and not sets_cookie
+
+
+def init_app(app: Blog) -> None:
+    """Plug in: cache pages where the database tells its version, and let browsers cache files."""
+    if app.debug:
+        return
+    files = sorted(Path(str(app.static_folder)).iterdir())
+    contents = b"".join(file.read_bytes() for file in files)
+    digest = hashlib.blake2b(contents, digest_size=6).hexdigest()
+    app.url_defaults(partial(_add_digest, digest))
+    app.after_request(partial(_let_browsers_cache, digest))
+    with app.app_context():
+        engine = db.engine
+    bytes_max = app.config["CACHE_MAX"]
+    if bytes_max and engine.dialect.name in VERSIONS:
+        cookie_name = app.config["SESSION_COOKIE_NAME"]
+        cache = PageCache(app.wsgi_app, Versions(engine), cookie_name, bytes_max)
+        app.extensions["page_cache"] = cache
+        app.wsgi_app = cache  # type: ignore[assignment,method-assign]  # Flask's way
+
+
+def _add_digest(digest: str, endpoint: str, values: dict[str, object]) -> None:
+    if endpoint == "static":
+        values["v"] = digest
+
+
+def _let_browsers_cache(digest: str, response: FlaskResponse) -> FlaskResponse:
+    """Let browsers cache a file whose URL changes with its contents."""
+    if request.endpoint == "static" and request.args.get("v") == digest:
+        response.headers["Cache-Control"] = IMMUTABLE
+    return response

@@ -1,0 +1,103 @@
+"""`flask demo`: sample users, posts and comments for an empty blog."""
+
+import random
+import secrets
+import tomllib
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import sqlalchemy as sa
+from flask import Blueprint
+
+from core.commands import progress
+from core.database import atomic, db, now
+from core.plugins import Blog
+from core.security import hash_password
+from models import Comment, Post, User
+
+SAMPLE = Path(__file__).parent / "demo.toml"
+CHUNK = 1000  # made-up rows in one transaction
+
+commands = Blueprint("demo", __name__, cli_group=None)
+
+
+def init_app(app: Blog) -> None:
+    """Plug in."""
+    app.register_blueprint(commands)
+
+
+@commands.cli.command("demo")
+@click.option("--posts", type=click.IntRange(0), default=0, help="Add this many made-up posts.")
+@click.option("--comments", type=click.IntRange(0), default=0, help="And this many comments.")
+def demo(posts: int, comments: int) -> None:
+    """Fill an empty blog with sample people, posts and comments."""
+    if User.any_exists():
+        raise click.ClickException("The blog is not empty, so nothing was added.")
+    sample = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
+    password = secrets.token_urlsafe(9)
+    password_hash = hash_password(password)
+    with atomic():
+        users = {name: User.create(name, password_hash, "post") for name in sample["people"]}
+        for entry in sample["posts"]:
+            add_sample(entry, users)
+    add_bulk(posts, comments, [user.id for user in users.values()], sample["words"].split())
+    click.echo(f"Log in as {' or '.join(users)} with the password {password}")
+    click.echo(f"The blog is {next(iter(users))}'s: the first account is its owner.")
+
+
+def add_sample(entry: dict[str, Any], users: dict[str, User]) -> None:
+    """Add a post of the sample with its comments."""
+    answers = entry.pop("comments", [])
+    post = Post(**entry | {"author": users[entry["author"]]})
+    Post.save(post)
+    for minutes, answer in enumerate(answers, start=1):
+        at = post.published_at + timedelta(minutes=minutes)
+        author = users[answer["author"]]
+        db.session.add(Comment(post=post, author=author, body=answer["body"], created_at=at))
+
+
+def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) -> None:
+    """Add posts, five minutes apart until now, and comments on any of them, alike in every run."""
+    chance, end = random.Random(posts), now()
+
+    def post(number: int) -> Post:
+        return Post(
+            author_id=chance.choice(authors),
+            title=prose(chance, words, 1).rstrip("."),
+            body="\n\n".join(prose(chance, words, 6) for _ in range(chance.randint(1, 6))),
+            tags=sorted(chance.sample(words, 3)),
+            published_at=end - timedelta(minutes=5 * (posts - number)),
+        )
+
+    for numbers in chunks(posts, "posts"):
+        with atomic():
+            Post.save(*[post(number) for number in numbers])
+        db.session.expunge_all()  # or they fill the memory
+    ids = db.session.scalars(sa.select(Post.id)).all()
+    for numbers in chunks(comments, "comments"):
+        rows = [
+            {
+                "post_id": chance.choice(ids),
+                "author_id": chance.choice(authors),
+                "body": prose(chance, words, 3),
+            }
+            for _ in numbers
+        ]
+        with atomic():
+            db.session.execute(sa.insert(Comment), rows)
+
+
+def chunks(count: int, label: str) -> Iterable[range]:
+    """The numbers below `count`, some at a time, with a progress bar."""
+    starts = range(0, count, CHUNK)
+    for start in progress(starts, label, len(starts)):
+        yield range(start, min(start + CHUNK, count))
+
+
+def prose(chance: random.Random, words: list[str], most: int) -> str:
+    """At most that many sentences of these words."""
+    lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
+    return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)

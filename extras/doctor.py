@@ -1,0 +1,119 @@
+"""`flask doctor`: what is wrong or risky about the blog as it is set up here.
+
+Wrong is what opens a door or loses words now, and makes the exit status 1; risky is what may. An
+old schema is upgraded by the start of every command; if it cannot be, or the database cannot be
+reached, the start itself says so, with status 1 too.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import click
+import sqlalchemy as sa
+from flask import Blueprint, current_app
+
+from core.database import db
+from core.plugins import Blog, current_blog
+from extras.backup import LAST_BACKUP
+
+BACKUP_DAYS = 7  # of which the words may be lost
+BACKUP_SECONDS_MAX = BACKUP_DAYS * 24 * 60 * 60
+ROOM = 16 * 1024 * 1024  # bytes that have to fit on the disk: the largest request
+ANSWER_MAX = 5  # seconds until the blog counts as unreachable
+LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
+
+
+commands = Blueprint("doctor", __name__, cli_group=None)
+
+
+def init_app(app: Blog) -> None:
+    """Plug in."""
+    app.register_blueprint(commands)
+
+
+@commands.cli.command("doctor")
+def doctor() -> None:
+    """Say what is wrong (exit status 1) or risky about the blog, and what to do."""
+    found = [*check_access(), *check_proxies(), *check_storage()]
+    found.sort(key=lambda sentence: sentence.startswith("Risky"))
+    click.echo("\n".join(found) or "All is well.")
+    click.get_current_context().exit(any(text.startswith("Wrong") for text in found))
+
+
+def check_access() -> Iterator[str]:
+    """What lets others in: sentences that begin with Wrong or Risky, and say what to do."""
+    config, url = current_app.config, urlsplit(current_app.config["URL"] or "")
+    is_public = url.hostname not in LOCAL_HOSTS or config["PROXIES"] > 0
+    if current_app.debug and is_public:
+        yield "Wrong: Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
+    if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
+        yield "Wrong: BLOG_URL is http: others can read passwords. Let a proxy speak https."
+    for name in ("secret_key", "core.config.toml"):
+        path = Path(current_app.instance_path, name)
+        if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
+            yield f"Wrong: Others on this machine can read {path}. Run chmod 600 on it."
+    if config["SIGNUP"] == "open" and config["MODERATION"] == "none":
+        advice = "Set BLOG_MODERATION=first or BLOG_SIGNUP=invite."
+        yield f"Risky: Anybody can sign up, and what they say is shown at once. {advice}"
+    if "limits" not in current_blog().extras:
+        yield "Risky: Passwords can be tried without end. Add the extra limits to BLOG_EXTRAS."
+    elif config["RATE_LIMITS"] == "off" and is_public:
+        yield "Risky: Passwords can be tried without end. Unset BLOG_RATE_LIMITS."
+
+
+def check_proxies() -> Iterator[str]:
+    """Whether the proxies are declared, and their headers arrive at the blog that runs."""
+    count, url = current_app.config["PROXIES"], urlsplit(current_app.config["URL"] or "")
+    if url.scheme == "https" and count:
+        yield from check_answer(url, count)
+    elif url.scheme == "https":
+        effect = "all visitors seem to come from the proxy, and by http"
+        yield f"Risky: BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
+    elif count:
+        advice = "Set BLOG_URL to the public address, with https."
+        yield f"Risky: BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
+
+
+def check_answer(url: SplitResult, count: int) -> Iterator[str]:
+    """What is wrong with the answer of the blog that runs behind so many proxies at that URL."""
+    try:
+        with closing(HTTPSConnection(url.netloc, timeout=ANSWER_MAX)) as connection:
+            # To a server, this is X-Forwarded-Proto: a proxy must not pass it on.
+            forged = {"X_Forwarded_Proto": "http"}
+            connection.request("GET", f"{url.path.rstrip('/')}/healthz", headers=forged)
+            # The blog sends this header when it is told that the visitor came by https.
+            if not connection.getresponse().getheader("Strict-Transport-Security"):
+                fault = f"BLOG_PROXIES is {count}, but so many were never seen, or believe visitors"
+                advice = "drop headers with underscores in their names, or correct the number"
+                yield f"Wrong: {fault}. Let every proxy set X-Forwarded-Proto and {advice}."
+    except (OSError, HTTPException) as error:
+        advice = "Start the blog, or look at its proxy and its name."
+        yield f"Risky: {url.geturl()} cannot be asked from here ({error}). {advice}"
+
+
+def check_storage() -> Iterator[str]:
+    """Whether words can be kept, and are kept twice."""
+    folder = Path(current_app.instance_path)
+    last_backup = folder / LAST_BACKUP
+    if db.engine.dialect.name == "sqlite":
+        folder = Path(str(db.engine.url.database)).parent
+    try:
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+    except (OSError, sa.exc.DBAPIError) as error:
+        reason = getattr(error, "orig", error)
+        advice = "Free some space, or give the blog's user the right."
+        yield f"Wrong: The database or {folder} cannot be written ({reason}). {advice}"
+    if not last_backup.exists() or time.time() - last_backup.stat().st_mtime > BACKUP_SECONDS_MAX:
+        yield f"Risky: No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."
+    for copy in sorted(folder.glob("*.before-*")):
+        advice = "Delete it once you know that you need not go back."
+        yield f"Risky: {copy} is from before an upgrade, with all that was deleted since. {advice}"

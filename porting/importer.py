@@ -1,0 +1,56 @@
+"""Adds what a file holds: a zip of ours, a WordPress export, or a folder of Markdown.
+
+Readers yield records and ask no database; one writer checks and saves them.
+"""
+
+import hashlib
+import struct
+import zlib
+from datetime import tzinfo
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+from zipfile import BadZipFile, ZipFile, is_zipfile
+
+import sqlalchemy as sa
+
+from core.database import db
+from models import User
+from porting import markdown_reader, wordpress_reader, zip_reader
+from porting.records import Progress, no_progress
+from porting.writer import Report, Writer
+
+# What a damaged file makes its reader raise.
+DAMAGED = (ParseError, BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
+
+
+def load(path: Path, zone: tzinfo, author: str = "", progress: Progress = no_progress) -> Report:
+    """Add what the blog lacks of the file or folder; a repeat goes on where one was interrupted.
+
+    Times without a zone are in `zone`. Who wrote a post that names no author is `author`, else the
+    owner. In an empty blog the ids of a zip stay as they were, and its roles. ValueError, with a
+    sentence, for a file that is damaged or of another kind: it is read once before anything is
+    written.
+    """
+    owners = sa.select(User.username).where(User.role == "owner").order_by(User.id)
+    author = author or db.session.scalar(owners) or ""
+    writer = Writer(zone)
+    try:
+        if path.is_dir():
+            writer.write(markdown_reader.records(path, author, progress))
+        elif is_zipfile(path):
+            _load_zip(path, writer, progress)
+        else:
+            wordpress_reader.check(path)
+            writer.write(wordpress_reader.records(path, author, progress))
+    except DAMAGED as error:
+        raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
+    return writer.report
+
+
+def _load_zip(path: Path, writer: Writer, progress: Progress) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with ZipFile(path) as archive:
+        zip_reader.check(archive)
+        ids = zip_reader.largest_ids(archive)
+        writer.write(zip_reader.records(archive, progress), digest, ids)
