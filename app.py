@@ -3,12 +3,10 @@
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TypeVar
 
 import sqlalchemy as sa
 from flask import (
     Blueprint,
-    Response,
     abort,
     current_app,
     flash,
@@ -20,22 +18,13 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_required, login_user, logout_user
-from flask_wtf.csrf import CSRFProtect, generate_csrf
+from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.routing import IntegerConverter
 from werkzeug.urls import iri_to_uri
 
-from core import commands, config, database, errors, plugins, rendering, security
+from core import config, database, errors, plugins, security, serving
 from core.database import atomic, db, lock_or_404, now
-from core.pagination import (
-    ID_MAX,
-    NEVER,
-    Cursor,
-    current_path,
-    parse_id,
-    requested_cursor,
-    requested_page,
-)
+from core.pagination import ID_MAX, NEVER, parse_id, requested_page, requested_position
 from core.plugins import Blog, current_blog, post_published
 from core.security import log_refusal, private, skip_cache
 from forms import USERNAME_TAKEN, CommentForm, Form, LogInForm, PostForm, SignUpForm
@@ -45,7 +34,6 @@ from models import (
     PAGE_SIZE,
     AnonymousUser,
     Comment,
-    Metadata,
     Post,
     Session,
     User,
@@ -72,8 +60,6 @@ SETTINGS_OF_EXTRAS = [
     ("MODERATION", "all", "moderation"),
 ]
 
-Text = TypeVar("Text", Post, Comment)
-
 posts = Blueprint("posts", __name__)
 users = Blueprint("users", __name__)
 comments = Blueprint("comments", __name__)
@@ -81,12 +67,6 @@ auth = Blueprint("auth", __name__)
 login_manager = LoginManager()
 login_manager.anonymous_user = AnonymousUser
 login_manager.session_protection = None  # an address changes with every walk out of the Wi-Fi
-
-
-class IdConverter(IntegerConverter):
-    """An id in a URL: ASCII digits, and no more of them than the column holds."""
-
-    regex = "[1-9][0-9]{0,8}"
 
 
 def create_app(instance_path: str | None = None, **settings: object) -> Blog:
@@ -97,47 +77,21 @@ def create_app(instance_path: str | None = None, **settings: object) -> Blog:
     for name, value, extra in SETTINGS_OF_EXTRAS:
         if app.config[name] == value and extra not in app.extras:
             raise config.SettingError(f"BLOG_{name}={value} needs the extra {extra!r}.")
-    app.url_map.converters["id"] = IdConverter
-    add_to_templates(app)
     database.init_app(app)
+    serving.init_app(app)
     login_manager.init_app(app, add_context_processor=False)
     for blueprint in (posts, users, comments, auth):
         app.register_blueprint(blueprint)
-    app.add_url_rule("/healthz", view_func=healthz)
-    app.cli.add_command(commands.serve)
+    app.add_template_global(post_url)
+    app.jinja_env.globals["comment_count_max"] = COUNT_MAX
     app.csrf_form_endpoints |= {"posts.new", "posts.edit", "comments.new", "comments.edit"}
     app.csrf_form_endpoints |= {"auth.log_in", "auth.sign_up"}
     for plugin in app.extras.values():
         plugin.init_app(app)
-    rebuild_rows(app)
+    plugins.rebuild_rows(app, EXTRAS)
     add_hooks(app)
     errors.init_app(app)
     return app
-
-
-def rebuild_rows(app: Blog) -> None:
-    """Let the extras that were off until now make their rows, for posts that they missed."""
-    with app.app_context():
-        noted = db.session.get(Metadata, "extras")
-        before = noted.value if noted else ",".join(path.rpartition(".")[2] for path in EXTRAS)
-        if before == ",".join(app.extras):
-            return
-        for name in set(app.extras) - set(before.split(",")):
-            if hasattr(app.extras[name], "rebuild"):
-                app.extras[name].rebuild()
-        with atomic():
-            db.session.merge(Metadata(name="extras", value=",".join(app.extras)))
-
-
-def add_to_templates(app: Blog) -> None:
-    """Give the templates their filters and functions."""
-    for name in ("markdown", "excerpt", "date", "pluralize"):
-        app.add_template_filter(getattr(rendering, name))
-    for function in (current_path, post_url):
-        app.add_template_global(function)
-    app.jinja_env.globals["csrf_token"] = generate_csrf
-    app.jinja_env.globals["current_user"] = current_user
-    app.jinja_env.globals["comment_count_max"] = COUNT_MAX
 
 
 def add_hooks(app: Blog) -> None:
@@ -164,9 +118,9 @@ def hide_owner_pages() -> None:
         security.make_private()
 
 
-def post_url(post: Post, anchor: str | None = None) -> str:
-    """The post's path."""
-    return url_for("posts.show", id=post.id, slug=post.slug, _anchor=anchor)
+def post_url(post: Post, anchor: str | None = None, before: int | None = None) -> str:
+    """The post's path; `before` is the id of the comment that follows those that it shows."""
+    return url_for("posts.show", id=post.id, slug=post.slug, before=before, _anchor=anchor)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -209,19 +163,9 @@ def show_list(
     sort_key = Post.sort_key() if sort_key is None else sort_key
     page = requested_page(rows, sort_key, PAGE_SIZE, **(parameters or {}))
     context |= {"parameters": parameters or {}}
-    before, after = requested_cursor("before"), requested_cursor("after")
-    if before:
-        heading = f"{heading or 'Posts'}, older than {day_of(before)}"
-    elif after:
-        heading = f"{heading or 'Posts'}, newer than {day_of(after)}"
-    is_first = not (before or after)
-    return render_template(template, page=page, heading=heading, is_first=is_first, **context)
-
-
-def day_of(cursor: Cursor) -> str:
-    """The cursor's day in the blog's time zone: 13 October 2023."""
-    at = cursor.at.astimezone(current_app.config["ZONE"])
-    return f"{at.day} {at:%B %Y}"
+    if position := requested_position():
+        heading = f"{heading or 'Posts'}, {position}"
+    return render_template(template, page=page, heading=heading, position=position, **context)
 
 
 @posts.get("/posts/<id:id>/", strict_slashes=False, endpoint="show")
@@ -243,7 +187,7 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     is_open = post.is_published and not post.comments_closed
     form = CommentForm() if current_user.is_authenticated and is_open else None
     context = {"comments": found, "is_older": before < ID_MAX, "form": form}
-    return render_template("posts/show.html", post=post, adjacent=post.adjacent(), **context)
+    return render_template("posts/show.html", post=post, **context)
 
 
 def visible_post(id: int) -> Post:
@@ -252,13 +196,6 @@ def visible_post(id: int) -> Post:
     if not post.is_published:
         security.make_private()
     return post
-
-
-def healthz() -> ResponseReturnValue:
-    """For monitors: 200 if the database answers, else 503."""
-    db.session.execute(sa.select(1))
-    skip_cache()
-    return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -418,14 +355,8 @@ def show_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     newer = Comment.for_post(comment.post, current_user).where(Comment.id > id)
     is_older = len(db.session.scalars(newer.limit(COUNT_MAX)).all()) == COUNT_MAX
-    path = url_for(
-        "posts.show",
-        id=comment.post_id,
-        slug=comment.post.slug,
-        before=id + 1 if is_older else None,
-        _anchor=f"comment-{id}",
-    )
-    return redirect(path, 303)
+    before = id + 1 if is_older else None
+    return redirect(post_url(comment.post, f"comment-{id}", before), 303)
 
 
 @comments.route("/comments/<id:id>/edit", methods=["GET", "POST"], endpoint="edit")

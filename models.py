@@ -19,7 +19,7 @@ from sqlalchemy.orm import (
 )
 
 from core import rendering
-from core.database import Base, UTCDateTime, advisory_lock, db, now
+from core.database import Base, advisory_lock, db, now
 from core.pagination import NEVER, Cursor, newest_first
 from core.plugins import (
     comment_saved,
@@ -416,23 +416,6 @@ class Post(Base):
         """The condition of `visible_to`."""
         return cls.is_published | (cls.author_id == user.id) | user.is_owner
 
-    @classmethod
-    @cache
-    def _adjacent(cls) -> sa.Select["Post"]:
-        sort_key = cls.sort_key()
-        this = sa.tuple_(sa.bindparam("at", type_=UTCDateTime), sa.bindparam("id"))
-        newer = sa.select(cls.id).where(sort_key > this, cls.is_published)
-        newer = newer.order_by(*sort_key.clauses)
-        older = sa.select(cls.id).where(sort_key < this, cls.is_published)
-        older = older.order_by(*newest_first(sort_key))
-        ids = (query.limit(1).scalar_subquery() for query in (newer, older))
-        return cls.titles().where(cls.id.in_(ids))
-
-    def adjacent(self) -> dict[str, "Post"]:
-        """The published posts before and after this one, as "older" and "newer"."""
-        posts = db.session.scalars(Post._adjacent(), {"at": self.published_at, "id": self.id})
-        return {"newer" if post.cursor > self.cursor else "older": post for post in posts}
-
     def is_editable_by(self, user: User | AnonymousUser) -> bool:
         """Its author and the owner edit and delete a post."""
         return user.id == self.author_id or user.is_owner
@@ -449,11 +432,3 @@ class Post(Base):
         """Delete the Posts of that condition, with all that belongs to them."""
         posts_deleted.send(current_blog(), ids=sa.select(cls.id).where(condition))
         db.session.execute(sa.delete(cls).where(condition))
-
-
-class Metadata(Base):
-    """What the blog notes about itself, such as the version of the search index."""
-
-    __tablename__ = "metadata"
-    name: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 from flask import Config, Flask
@@ -82,7 +82,6 @@ def load(app: Flask, settings: Mapping[str, object]) -> None:
         config["PORT"] = int(os.environ["PORT"])
     config.update(settings)
     _check(config)
-    config["ZONE"] = ZoneInfo(config["TIMEZONE"])
     config["TRUSTED_HOSTS"] = [urlsplit(config["URL"]).hostname] if config["URL"] else None
     url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
     config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
@@ -91,8 +90,11 @@ def load(app: Flask, settings: Mapping[str, object]) -> None:
 
 def _check(config: Config) -> None:
     """SettingError, with a sentence for the operator, where a value is wrong."""
-    if config["TIMEZONE"] not in available_timezones():
-        raise SettingError("BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin.")
+    try:
+        config["ZONE"] = ZoneInfo(str(config["TIMEZONE"]))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # unknown; a path; a folder
+        sentence = "BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin."
+        raise SettingError(sentence) from error
     for name, (least, example) in NUMBERS.items():
         if type(config[name]) is not int or config[name] < least:
             raise SettingError(f"BLOG_{name} is a number, for instance of {example}.")

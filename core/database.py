@@ -19,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import DeclarativeBase, registry
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
@@ -62,6 +62,14 @@ class Base(DeclarativeBase):
     registry = registry(
         type_annotation_map={datetime: UTCDateTime}, metadata=sa.MetaData(naming_convention=NAMES)
     )
+
+
+class Metadata(Base):
+    """What the blog notes about its database, such as the version of the search index."""
+
+    __tablename__ = "metadata"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 Model = TypeVar("Model", bound=Base)

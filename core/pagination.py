@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
-from flask import abort, redirect, request, url_for
+from flask import abort, current_app, redirect, request, url_for
+from werkzeug.routing import IntegerConverter
 
 from core.database import db, now
 
@@ -57,6 +58,12 @@ def parse_cursor(text: str) -> Cursor:
     if not match or int(match[1]) > MICROSECONDS_MAX or int(match[2]) > ID_MAX:
         raise ValueError(text)
     return Cursor(EPOCH + int(match[1]) * MICROSECOND, int(match[2]))
+
+
+class IdConverter(IntegerConverter):
+    """An id in a URL: ASCII digits, and no more of them than the column holds."""
+
+    regex = "[1-9][0-9]{0,8}"
 
 
 def parse_id(value: object) -> int:
@@ -132,6 +139,15 @@ def requested_page(
     if after and not page.newer:
         abort(redirect(current_path(**parameters), 303))
     return page
+
+
+def requested_position() -> str:
+    """Where the requested page is in its list: "older than 13 October 2023"; "" at the newest."""
+    before, after = requested_cursor("before"), requested_cursor("after")
+    if cursor := before or after:
+        at = cursor.at.astimezone(current_app.config["ZONE"])
+        return f"{'older' if before else 'newer'} than {at.day} {at:%B %Y}"
+    return ""
 
 
 def current_path(**parameters: object) -> str:

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 from blinker import Signal
 from flask import Flask, current_app
+from flask_login import current_user
+from flask_wtf.csrf import generate_csrf
 
 from core.config import SettingError
+from core.database import Metadata, atomic, db
+from core.pagination import IdConverter, current_path
+from core.rendering import date, excerpt, markdown, pluralize
 
 if TYPE_CHECKING:
     from forms import PostFormPart
@@ -41,7 +46,12 @@ class Blog(Flask):
         # the CSRF token is missing or wrong.
         self.csrf_form_endpoints: set[str] = set()
         self.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
-        self.jinja_env.globals["slots"] = self.slots
+        self.url_map.converters["id"] = IdConverter
+        for template_filter in (markdown, excerpt, date, pluralize):
+            self.add_template_filter(template_filter)
+        self.add_template_global(generate_csrf, "csrf_token")
+        self.add_template_global(current_path)
+        self.jinja_env.globals |= {"current_user": current_user, "slots": self.slots}
 
 
 def current_blog() -> Blog:
@@ -79,3 +89,18 @@ def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
             if needed not in extras:
                 raise SettingError(f"The extra {name!r} needs {needed!r}: add it to BLOG_EXTRAS.")
     return extras
+
+
+def rebuild_rows(app: Blog, known: list[str]) -> None:
+    """Let extras that were off until now `rebuild()` the rows that they make from posts."""
+    on = ",".join(app.extras)
+    with app.app_context():
+        noted = db.session.get(Metadata, "extras")
+        before = noted.value if noted else ",".join(path.rpartition(".")[2] for path in known)
+        if on == before:
+            return
+        for name in set(app.extras) - set(before.split(",")):
+            if hasattr(app.extras[name], "rebuild"):
+                app.extras[name].rebuild()
+        with atomic():
+            db.session.merge(Metadata(name="extras", value=on))

@@ -1,13 +1,14 @@
-"""The archive: every title by year and month."""
+"""The archive: every title by year and month, and links to the posts before and after a post."""
 
 from datetime import datetime
+from functools import cache
 
 import sqlalchemy as sa
 from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
 
-from core.database import db
-from core.pagination import EPOCH, NEVER, requested_page
+from core.database import UTCDateTime, db
+from core.pagination import EPOCH, NEVER, newest_first, requested_page
 from core.plugins import Blog
 from models import Post
 
@@ -18,6 +19,8 @@ pages = Blueprint("archive", __name__)
 
 def init_app(app: Blog) -> None:
     """Plug in."""
+    app.add_template_global(adjacent_posts)
+    app.slots["post_end"].append("archive/adjacent.html")
     app.slots["footer"].append("archive/footer.html")
     app.register_blueprint(pages)
 
@@ -47,3 +50,22 @@ def published_years() -> list[int]:
         return []
     zone = current_app.config["ZONE"]
     return list(range(newest.astimezone(zone).year, oldest.astimezone(zone).year - 1, -1))
+
+
+@cache
+def adjacent() -> sa.Select[Post]:
+    """`Select` of the published Posts next to the parameters `at` and `id`, newest first."""
+    sort_key = Post.sort_key()
+    this = sa.tuple_(sa.bindparam("at", type_=UTCDateTime), sa.bindparam("id"))
+    newer = sa.select(Post.id).where(sort_key > this, Post.is_published)
+    newer = newer.order_by(*sort_key.clauses)
+    older = sa.select(Post.id).where(sort_key < this, Post.is_published)
+    older = older.order_by(*newest_first(sort_key))
+    ids = (query.limit(1).scalar_subquery() for query in (newer, older))
+    return Post.titles().where(Post.id.in_(ids))
+
+
+def adjacent_posts(post: Post) -> dict[str, Post]:
+    """The published posts before and after this one, as "older" and "newer"."""
+    posts = db.session.scalars(adjacent(), {"at": post.published_at, "id": post.id})
+    return {"newer" if other.cursor > post.cursor else "older": other for other in posts}

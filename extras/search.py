@@ -20,11 +20,11 @@ from sqlalchemy.orm import lazyload
 
 from app import show_list
 from core import rendering
-from core.database import UTCDateTime, advisory_lock, atomic, db, now
+from core.database import Metadata, UTCDateTime, advisory_lock, atomic, db, now
 from core.pagination import EPOCH, Cursor, newest_first, requested_cursor
 from core.plugins import Blog, posts_deleted, posts_saved
 from core.security import skip_cache
-from models import PAGE_SIZE, Metadata, Post
+from models import PAGE_SIZE, Post
 
 VERSION = "1"  # of the preparation and of the tables; where it differs, the index is rebuilt
 METADATA = "search index"  # the name of the version in Metadata

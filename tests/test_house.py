@@ -10,10 +10,11 @@ from app import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 # A module imports only from further down this list; of extras, from those that plug in earlier.
-CORE = ["errors", "security", "commands", "pagination", "plugins", "database", "rendering"]
+CORE = ["serving", "errors", "security", "plugins", "pagination", "commands", "database"]
 ORDER = [
     *("porting", *[path for path in reversed(EXTRAS) if path != "porting"]),
-    *("app", "forms", "models", *[f"core.{name}" for name in CORE], "core.config"),
+    *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
+    *("core.rendering", "core.config"),
 ]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 FOLDERS = [ROOT, ROOT / "core", ROOT / "extras"]

@@ -1,4 +1,4 @@
-"""The README's recipe for a new field, step by step, on a copy of the project."""
+"""The recipe of CONTRIBUTING.md for a new field, step by step, on a copy of the project."""
 
 import os
 import re
@@ -34,10 +34,10 @@ def test_the_recipe_for_a_new_field_works_there_and_back(app, owner, database_ur
 
 
 def add_fields(models):
-    """Add the README's fields under the last one of their classes."""
-    readme = (ROOT / "README.md").read_text()
-    subtitle = re.search("`(subtitle: Mapped.*?)`", readme)[1]
-    town = re.search("`(town: Mapped.*?)`", readme)[1]
+    """Add the fields of the recipe under the last one of their classes."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text()
+    subtitle = re.search("`(subtitle: Mapped.*?)`", recipe)[1]
+    town = re.search("`(town: Mapped.*?)`", recipe)[1]
     text = models.read_text()
     text = re.sub("(    invitation: Mapped.*\n)", rf"\1    {town}\n", text)
     text = re.sub("(    comments_closed: Mapped.*\n)", rf"\1    {subtitle}\n", text)

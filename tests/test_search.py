@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, on_both, on_postgresql
 
-from core.database import atomic, db
+from core.database import Metadata, atomic, db
 from extras import search
-from models import PAGE_SIZE, Metadata, Post
+from models import PAGE_SIZE, Post
 
 
 def titles(page):
