@@ -75,7 +75,7 @@ def load(app: Flask, settings: Mapping[str, object]) -> None:
     Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
     config = app.config
     config.from_object(__name__)
-    config.from_file("core.config.toml", load=tomllib.load, silent=True, text=False)
+    config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
     config.from_prefixed_env("BLOG")
     config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
     if "BLOG_PORT" not in os.environ and os.environ.get("PORT", "").isdecimal():

@@ -54,7 +54,7 @@ def check_access() -> Iterator[str]:
         yield "Wrong: Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
     if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
         yield "Wrong: BLOG_URL is http: others can read passwords. Let a proxy speak https."
-    for name in ("secret_key", "core.config.toml"):
+    for name in ("secret_key", "config.toml"):
         path = Path(current_app.instance_path, name)
         if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
             yield f"Wrong: Others on this machine can read {path}. Run chmod 600 on it."

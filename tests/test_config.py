@@ -36,7 +36,7 @@ def test_a_blog_needs_no_settings(make, tmp_path):
 
 def test_the_environment_goes_over_the_file_and_keywords_over_both(make, tmp_path, monkeypatch):
     (tmp_path / "instance").mkdir()
-    (tmp_path / "instance" / "core.config.toml").write_text(
+    (tmp_path / "instance" / "config.toml").write_text(
         'NAME = "file"\nDESCRIPTION = "file"\nLANGUAGE = "de"'
     )
     monkeypatch.setenv("BLOG_NAME", "environment")

@@ -132,7 +132,7 @@ def test_debug_mode_is_wrong_in_public(doctor, monkeypatch, settings, status):
     assert result.output.count("Wrong: Debug mode lets visitors run code") == status
 
 
-@pytest.mark.parametrize("name", ["secret_key", "core.config.toml"])
+@pytest.mark.parametrize("name", ["secret_key", "config.toml"])
 def test_a_key_that_others_can_read_is_named(doctor, trace, name):
     path = trace.with_name(name)
     path.touch(mode=0o644)
