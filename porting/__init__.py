@@ -1,6 +1,5 @@
-"""The blog to a file and from one: `flask export`, `flask import`, and one's own data."""
+"""Export and import: `flask export`, `flask import`, and the download of one's own data."""
 
-from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from core.commands import Command, creating, progress
 from core.plugins import Blog
 from core.security import private
 
-# The exporter and the readers are imported where they are needed: they would add a third to the
-# time that the blog takes to start.
+# The exporter and the importer are imported inside the functions that use them: at the top, they
+# would make the start of the blog a third longer.
 pages = Blueprint("porting", __name__, cli_group=None)
 
 
@@ -30,12 +29,13 @@ def init_app(app: Blog) -> None:
 @private
 @login_required
 def export_account() -> ResponseReturnValue:
-    """One's own data in a zip: the account, posts, comments, pictures."""
+    """The user's own data as a zip: the account, posts, comments and pictures."""
     from porting.exporter import export
 
-    file, name = BytesIO(), f"{current_user.username}.zip"
+    file = BytesIO()
     export(file, current_user.id)
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    disposition = f'attachment; filename="{current_user.username}.zip"'
+    headers = {"Content-Disposition": disposition}
     return Response(file.getvalue(), mimetype="application/zip", headers=headers)
 
 
@@ -45,12 +45,14 @@ def export_blog(file: Path) -> None:
     """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
     from porting.exporter import export
 
-    with creating(file), ExitStack() as undo:
-        file.touch(mode=0o600, exist_ok=False)
-        undo.callback(file.unlink)
-        with file.open("wb") as target:
-            export(target, progress=progress)
-        undo.pop_all()
+    with creating(file):
+        file.touch(mode=0o600, exist_ok=False)  # the password hashes are for its owner only
+        try:
+            with file.open("wb") as target:
+                export(target, progress=progress)
+        except BaseException:  # also Ctrl-C: an incomplete export is of no use
+            file.unlink()
+            raise
     click.echo(f"{file} holds the blog. It has password hashes in it: keep it to yourself.")
 
 
@@ -72,5 +74,6 @@ def import_blog(file: Path, author: str) -> None:
         reason = str(error.orig).splitlines()[0]
         raise click.ClickException(f"Not finished: {reason}. Repeat it to go on.") from error
     for sentence in report.sentences():
-        click.echo(sentence.encode(errors="replace").decode())  # names of files may be odd
+        # The name of a file may contain bytes that are not valid text.
+        click.echo(sentence.encode(errors="replace").decode())
     click.get_current_context().exit(0 if report.is_complete else 1)

@@ -2,72 +2,83 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import sqlalchemy as sa
 import yaml
 
-from core.database import db, now
-from core.pagination import NEVER
+from core.database import db
 from models import Post, User
-from porting.records import MODELS, Fields, Progress, columns, no_progress
+from porting.records import MODELS, Fields, Kind, Progress, exported_columns, no_progress
 
-CHUNK = 100  # rows that are read at once; so many pictures take 30 MB
+CHUNK = 100  # rows that are read at once; 100 pictures take 30 MB of memory
 
 
 def export(file: BinaryIO, user_id: int | None = None, progress: Progress = no_progress) -> None:
-    """Write the blog, or of one user what is theirs, without the password.
+    """Write the blog, or only what belongs to one user, without the password.
 
-    The same blog makes the same bytes. All is read in one transaction, from one state.
+    Two exports of the same blog have the same bytes. Everything is read in one transaction, so that
+    the export is consistent.
     """
     db.session.rollback()
-    if db.engine.dialect.name == "postgresql":  # SQLite's transactions do so anyway
+    if db.engine.dialect.name == "postgresql":  # SQLite needs no option for that
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     with ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        _write(archive, "accounts.jsonl", map(_line, _rows("accounts", user_id, progress)))
+        _write(archive, "accounts.jsonl", map(_json_line, _rows("accounts", user_id, progress)))
         for row in _rows("posts", user_id, progress):
-            slug = Post(title=row["title"]).slug
-            _write(archive, f"posts/{row['id']}-{slug}.md", [_markdown(row, slug)])
-        _write(archive, "comments.jsonl", map(_line, _rows("comments", user_id, progress)))
-        pictures = []
+            post = Post(title=row["title"], published_at=row["published_at"])
+            _write(archive, f"posts/{row['id']}-{post.slug}.md", [_markdown(row, post)])
+        _write(archive, "comments.jsonl", map(_json_line, _rows("comments", user_id, progress)))
+        picture_lines = []
         for row in _rows("pictures", user_id, progress):
             _write(archive, f"pictures/{row['name']}", [row.pop("webp")])
-            pictures.append(_line(row))
-        _write(archive, "pictures.jsonl", pictures)
+            picture_lines.append(_json_line(row))
+        _write(archive, "pictures.jsonl", picture_lines)
 
 
 def _write(archive: ZipFile, name: str, lines: Iterable[bytes]) -> None:
-    """Write a member, which is as old in every export."""
+    """Write a member of the zip. `ZipFile.open` gives each the same date, in every export."""
     with archive.open(name, "w") as member:
         member.writelines(lines)
 
 
-def _rows(noun: str, user_id: int | None, progress: Progress) -> Iterable[Fields]:
-    """The rows, or the user's of them, by key, each with its author's username."""
-    model: Any = MODELS[noun]
-    owner = User.id if model is User else model.author_id
-    hidden = {"author_id", "password_hash" if user_id else ""}
-    query = sa.select(*(column for column in columns(model) if column.name not in hidden))
-    if model is not User:
-        query = query.add_columns(User.username.label("author")).join(User, User.id == owner)
-    query = query.where(owner == user_id) if user_id else query
+def _rows(kind: Kind, user_id: int | None, progress: Progress) -> Iterable[Fields]:
+    """The rows of that kind, of all users or of one, by primary key, each with its `author`."""
+    model = MODELS[kind]
+    columns = {column.name: column for column in exported_columns(model)}
+    if user_id:
+        columns.pop("password_hash", None)
+    if kind == "accounts":
+        owner_id = columns["id"]
+        query = sa.select(*columns.values())
+    else:
+        owner_id = columns.pop("author_id")  # the username says more in another blog
+        query = sa.select(*columns.values(), User.username.label("author"))
+        query = query.join(User, User.id == owner_id)
+    if user_id:
+        query = query.where(owner_id == user_id)
     count = db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     query = query.order_by(sa.inspect(model).primary_key[0]).execution_options(yield_per=CHUNK)
     rows = (dict(row) for row in db.session.execute(query).mappings())
-    return progress(rows, noun, count)
+    return progress(rows, kind, count)
 
 
-def _line(row: Fields) -> bytes:
+def _json_line(row: Fields) -> bytes:
     return f"{json.dumps(row, default=str, ensure_ascii=False)}\n".encode()
 
 
-def _markdown(row: Fields, slug: str) -> bytes:
-    """A post's file: first what people look for, then every other column that says something."""
-    title, body, at = row.pop("title"), row.pop("body"), row.pop("published_at")
-    state = "draft" if at == NEVER else "scheduled" if at > now() else "published"
-    front = {"title": title, "slug": slug, "author": row.pop("author"), "state": state}
-    front |= {} if state == "draft" else {"date": at}
-    front |= {name: value for name, value in row.items() if value is not None}
-    text = yaml.safe_dump(front, allow_unicode=True, sort_keys=False)
+def _markdown(row: Fields, post: Post) -> bytes:
+    """A post's file: its front matter, with the fields for human readers first, and its text."""
+    title, body, author = row.pop("title"), row.pop("body"), row.pop("author")
+    published_at = row.pop("published_at")
+    front_matter = {"title": title, "slug": post.slug, "author": author, "state": "published"}
+    if post.is_draft:
+        front_matter["state"] = "draft"
+    else:
+        front_matter["date"] = published_at
+    if post.is_scheduled:
+        front_matter["state"] = "scheduled"
+    front_matter |= {name: value for name, value in row.items() if value is not None}
+    text = yaml.safe_dump(front_matter, allow_unicode=True, sort_keys=False)
     return f"---\n{text}---\n\n{body}".encode()

@@ -1,6 +1,6 @@
-"""Adds what a file holds: a zip of ours, a WordPress export, or a folder of Markdown.
+"""Adds the contents of a file: our own export, a WordPress export, or a folder of Markdown files.
 
-Readers yield records and ask no database; one writer checks and saves them.
+A reader for each format yields records and asks no database; one writer checks and saves them.
 """
 
 import hashlib
@@ -19,17 +19,19 @@ from porting import markdown_reader, wordpress_reader, zip_reader
 from porting.records import Progress, no_progress
 from porting.writer import Report, Writer
 
-# What a damaged file makes its reader raise.
+# What the readers raise for a damaged file.
 DAMAGED = (ParseError, BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 
 
 def load(path: Path, zone: tzinfo, author: str = "", progress: Progress = no_progress) -> Report:
-    """Add what the blog lacks of the file or folder; a repeat goes on where one was interrupted.
+    """Add what the file or folder has and the blog has not.
 
-    Times without a zone are in `zone`. Who wrote a post that names no author is `author`, else the
-    owner. In an empty blog the ids of a zip stay as they were, and its roles. ValueError, with a
-    sentence, for a file that is damaged or of another kind: it is read once before anything is
-    written.
+    A second call adds nothing, or continues an import that was interrupted. Times without a zone
+    are in `zone`. Posts that name no author belong to `author`, by default the owner. If the blog
+    is empty, ids and roles of our own export are preserved.
+
+    ValueError, with a sentence, for a file that is damaged or of an unknown format; a file is read
+    once before anything is written.
     """
     owners = sa.select(User.username).where(User.role == "owner").order_by(User.id)
     author = author or db.session.scalar(owners) or ""
@@ -52,5 +54,5 @@ def _load_zip(path: Path, writer: Writer, progress: Progress) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with ZipFile(path) as archive:
         zip_reader.check(archive)
-        ids = zip_reader.largest_ids(archive)
-        writer.write(zip_reader.records(archive, progress), digest, ids)
+        largest_ids = zip_reader.largest_ids(archive)
+        writer.write(zip_reader.records(archive, progress), digest, largest_ids)

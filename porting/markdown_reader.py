@@ -1,91 +1,116 @@
-"""A folder of Markdown files with front matter, as Hugo and Jekyll have them. It asks no database.
+"""Reads a folder of Markdown files with front matter, as Hugo and Jekyll have them.
 
-Our own reader of front matter: python-frontmatter raises on colons, makes 1984 a number and "no"
-false, and expands aliases without bound.
+Front matter is parsed here and not with python-frontmatter, which raises on colons, reads 1984 as a
+number and "no" as false, and expands aliases without limit.
 """
 
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
 
 import yaml
 
 from core.pagination import EPOCH, NEVER
 from core.rendering import normalize_text
-from porting.records import TEXT_MAX, Fields, Person, Problem, Progress, Record, read
+from porting.records import (
+    TEXT_MAX,
+    ExternalUser,
+    Fields,
+    Parsed,
+    Progress,
+    Record,
+    record_or_problem,
+)
 
-FRONT_MAX = 10_000  # characters of front matter; ours has 800
-BRACKETS_MAX = 200  # in it; thousands within each other take seconds
-FRONT = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
-# The same in JSON, which has no mark around it.
-JSON_FRONT = re.compile(r"\ufeff?()(\{\n(?:.*\n)*?\})[ \t]*(?:\n\n?|\Z)([\s\S]*)")
-# A file's name, as Jekyll gives it; Hugo's pages of lists are not meant.
-FILE = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
-UNPUBLISHED = {("state", "draft"), ("draft", "true"), ("published", "false")}  # in front matter
+FRONT_MATTER_MAX = 10_000  # characters; our exports need 800
+BRACKETS_MAX = 200  # in front matter; a parser needs seconds for thousands that are nested
+# Delimiter, front matter and body: YAML between `---`, TOML between `+++`.
+FRONT_MATTER = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\n((?:.*\n)*?)\1[ \t]*(?:\n\n?|\Z)([\s\S]*)")
+# The same three groups; JSON is its own delimiter, so the first is empty.
+JSON_FRONT_MATTER = re.compile(r"\ufeff?()(\{\n(?:.*\n)*?\})[ \t]*(?:\n\n?|\Z)([\s\S]*)")
+# Date and slug, as Jekyll names files. Hugo's _index.md describes a list and is no post.
+FILE_NAME = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
+# Front matter that marks a draft: in our exports, in Hugo, in Jekyll.
+DRAFT_MARKERS = {("state", "draft"), ("draft", "true"), ("published", "false")}
 
 
-def records(folder: Path, author: str, progress: Progress) -> Iterator[Record | Problem]:
-    """Every Markdown file below the folder; `author` has written those that name no author."""
-    files = [path for path in sorted(folder.rglob("*.m*")) if FILE.fullmatch(path.name)]
+def records(folder: Path, author: str, progress: Progress) -> Iterator[Parsed]:
+    """The posts in the folder and its subfolders; `author` is for those that name no author."""
+    files = [path for path in sorted(folder.rglob("*.m*")) if FILE_NAME.fullmatch(path.name)]
     files = [path for path in files if path.is_file()]
     for path in progress(files, "files", len(files)):
-        place = str(path.relative_to(folder))
-        yield read(place, partial(_record, path, place, author))
+        location = str(path.relative_to(folder))
+        yield record_or_problem(location, partial(_record, path, location, author))
 
 
-def _record(path: Path, place: str, author: str) -> Record:
+def _record(path: Path, location: str, default_author: str) -> Record:
     with path.open("rb") as file:
-        fields = post(PurePath(place), file.read(TEXT_MAX))
-    authors = fields.get("author") or fields.get("authors") or author
-    name = str(authors[0] if isinstance(authors, list) else authors)
-    return Record(place, "posts", fields | {"id": None}, Person(name))
+        fields = parse_post(PurePath(location), file.read(TEXT_MAX))
+    author = fields.get("author") or fields.get("authors") or default_author
+    if isinstance(author, list):
+        author = author[0]
+    # An id of another blog means nothing in this one.
+    return Record(location, "posts", fields | {"id": None}, ExternalUser(str(author)))
 
 
-def post(path: PurePath, text: bytes) -> Fields:
-    """The fields of the post in a file of ours, of Hugo or of Jekyll; ValueError for none."""
-    front, body = _front(normalize_text(text.decode()))
-    day, slug = FILE.findall(path.name)[0]
-    title = path.parent.name if slug == "index" else slug
-    date = front.get("date") or day
-    fields = {"title": title.replace("-", " "), "created_at": date or EPOCH}
-    fields |= {"updated_at": front.get("lastmod")} | front | {"body": body}
-    signs = {(name, str(value).lower()) for name, value in front.items()}
-    is_draft = not date or "_drafts" in path.parts or signs & UNPUBLISHED
+def parse_post(path: PurePath, content: bytes) -> Fields:
+    """The fields of a post in a file of our export, of Hugo or of Jekyll.
+
+    ValueError if it has no front matter.
+    """
+    front_matter, body = _split(normalize_text(content.decode()))
+    day, slug = FILE_NAME.findall(path.name)[0]
+    if slug == "index":
+        slug = path.parent.name  # in Hugo, a post may be a folder
+    date = front_matter.get("date") or day
+    fields = {
+        "title": slug.replace("-", " "),
+        "created_at": date or EPOCH,
+        "updated_at": front_matter.get("lastmod"),
+    }
+    fields |= front_matter
+    pairs = {(name, str(value).lower()) for name, value in front_matter.items()}
+    is_draft = not date or "_drafts" in path.parts or pairs & DRAFT_MARKERS
+    fields["body"] = body
     fields["published_at"] = NEVER if is_draft else date
-    fields["tags"] = [*_words(front.get("tags")), *_words(front.get("categories"))]
+    fields["tags"] = [*_names(front_matter.get("tags")), *_names(front_matter.get("categories"))]
     return fields
 
 
-def _front(text: str) -> tuple[Fields, str]:
-    """A file's front matter and the text below; ValueError without front matter."""
-    match = FRONT.fullmatch(text) or JSON_FRONT.fullmatch(text)
+def _split(text: str) -> tuple[Fields, str]:
+    """The front matter and the body of a file; ValueError if it has no front matter."""
+    match = FRONT_MATTER.fullmatch(text) or JSON_FRONT_MATTER.fullmatch(text)
     if not match:
         raise ValueError("it has no front matter")
-    mark, front, body = match.groups()
-    if len(front) > FRONT_MAX:
-        raise ValueError(f"its front matter is longer than {FRONT_MAX:,} characters")
-    if len(re.findall(r"[\[{]", front)) > BRACKETS_MAX:
+    delimiter, front_matter, body = match.groups()
+    if len(front_matter) > FRONT_MATTER_MAX:
+        raise ValueError(f"its front matter is longer than {FRONT_MATTER_MAX:,} characters")
+    if len(re.findall(r"[\[{]", front_matter)) > BRACKETS_MAX:
         raise ValueError(f"its front matter has more than {BRACKETS_MAX} brackets")
-    if not mark:
-        return dict(json.loads(front)), body
-    if mark == "+++":
-        return tomllib.loads(front), body
-    # Repeated within each other, aliases grow without end.
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front)):
+    if not delimiter:
+        return dict(json.loads(front_matter)), body
+    if delimiter == "+++":
+        return tomllib.loads(front_matter), body
+    return _parse_yaml(front_matter), body
+
+
+def _parse_yaml(text: str) -> Fields:
+    """The names and values in a text; ValueError for aliases, or if it has no names."""
+    # Aliases of aliases grow exponentially.
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise ValueError("its front matter has aliases")
-    # Text is all that this loader makes: "title: 1984" is one.
-    fields = yaml.load(front, yaml.BaseLoader)  # it makes no objects
+    # BaseLoader is safe, for it makes no objects, and leaves scalars as text: "1984", "no".
+    fields = yaml.load(text, yaml.BaseLoader)
     if not isinstance(fields, dict):
         raise ValueError("its front matter has no names")
-    return fields, body
+    return fields
 
 
-def _words(value: Any) -> list[Any]:
-    """The names in a list, or in a text between commas or, as in Jekyll, spaces."""
+def _names(value: object) -> Sequence[object]:
+    """The names in a list, or in a text with commas or, as in Jekyll, spaces between them."""
     if isinstance(value, str):
         return value.split("," if "," in value else None)
     return value if isinstance(value, list) else []

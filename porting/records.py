@@ -1,10 +1,10 @@
-"""What readers yield and the writer saves: records, and the limits that their values pass."""
+"""What readers yield and the writer saves: records, and the checks of their values."""
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 import yaml
@@ -17,131 +17,146 @@ from extras.pictures import Picture
 from forms import COMMENT_MAX, POST_MAX
 from models import Comment, Post, User
 
-TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; ours have at most 0.3 million
-MODELS: dict[str, type[Base]] = {
+Kind = Literal["accounts", "posts", "comments", "pictures"]
+Fields = dict[str, Any]  # by column name, unchecked: JSON, YAML, TOML and XML hold any type
+Values = dict[str, object]  # by column name, converted and checked
+Item = TypeVar("Item")
+
+TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; our exports need 0.3 million
+MODELS: dict[Kind, type[Base]] = {
     "accounts": User,
     "posts": Post,
     "comments": Comment,
     "pictures": Picture,
 }
-# What a form is known again by means nothing elsewhere.
-NOT_EXPORTED = {"submission", "edited_at"}
-NEEDED = {"username", "role", "title", "body", "created_at", "published_at"}  # in their records
-# Characters of a table's texts that the database does not bound.
-LENGTHS = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
-Fields = dict[str, Any]
-# What goes through things, with a label and their number, and shows how far it is.
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+NOT_EXPORTED = {"submission", "edited_at"}  # columns about forms, of no use in another blog
+# Columns without which a record is not imported, if its table has them.
+REQUIRED = {"username", "role", "title", "body", "created_at", "published_at"}
+# Characters of a text whose column has no length in the database, by table.
+LENGTHS_MAX = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
+
+
+class Progress(Protocol):
+    """A function that shows the progress of a loop over items."""
+
+    def __call__(self, items: Iterable[Item], label: str, length: int, /) -> Iterable[Item]:
+        """The same items; `length` is their number."""
 
 
 @dataclass
-class Person:
-    """Somebody from elsewhere, who may have no account here yet.
-
-    An author logs in where they come from; anybody may have called themselves anything in a
-    comment.
-    """
+class ExternalUser:
+    """A user of another blog, who may have no account in this one."""
 
     name: str
     display_name: str = ""
-    is_author: bool = True
+    is_author: bool = True  # False: only a name on a comment, which anybody may have typed
 
 
 @dataclass
 class Record:
-    """One of the "accounts", "posts", "comments" or "pictures", with its fields as they are read.
+    """An account, post, comment or picture as it was read, not yet checked.
 
-    Its author is an account of the same file, by its username, or a Person. The comments of a post
-    name its `id` as their "post_id".
+    The `author` is the username of an account in the same file, or an ExternalUser. A comment has
+    the `id` of its post in the field "post_id".
     """
 
-    place: str  # in the file, for messages
-    noun: str
+    location: str  # in the source, for messages
+    kind: Kind
     fields: Fields
-    author: str | Person = ""
-    id: str = ""
+    author: str | ExternalUser = ""
+    id: str = ""  # in the source
 
 
 @dataclass
 class Problem:
-    """Something that does not come in, and why: it is bad, or has no room here, or is elsewhere."""
+    """The reason why something in the source is not imported."""
 
-    place: str
+    location: str
     reason: str
-    kind: Literal["bad", "unfit", "not fetched"] = "bad"
+    category: Literal["invalid", "unsupported", "not fetched"] = "invalid"
 
 
-def read(place: str, make: Callable[[], Record | Problem]) -> Record | Problem:
-    """What is made of the file at that place, or the Problem with it."""
+Parsed = Record | Problem
+
+
+def record_or_problem(location: str, parse: Callable[[], Parsed]) -> Parsed:
+    """The result of `parse()`, or the Problem if the source is invalid at that location."""
     try:
-        return make()
+        return parse()
     except RecursionError:
-        return Problem(place, "it is nested too deeply")
+        return Problem(location, "it is nested too deeply")
     except (ValueError, yaml.YAMLError) as error:
-        return Problem(place, " ".join(str(error).split()))
+        return Problem(location, " ".join(str(error).split()))
 
 
-def no_progress(things: Iterable[Any], _label: str, _length: int) -> Iterable[Any]:
-    """The same things, without showing it."""
-    return things
+def no_progress(items: Iterable[Item], _label: str, _length: int) -> Iterable[Item]:
+    """The same items; shows nothing."""
+    return items
 
 
-def columns(model: type[Base]) -> list[sa.Column[Any]]:
-    """The columns of a table that are in an export."""
-    every = Base.metadata.tables[model.__tablename__].columns
-    return [column for column in every if column.name not in NOT_EXPORTED]
+def exported_columns(model: type[Base]) -> list[sa.Column[object]]:
+    """The columns of a table that an export has."""
+    columns = Base.metadata.tables[model.__tablename__].columns
+    return [column for column in columns if column.name not in NOT_EXPORTED]
 
 
-def values(model: type[Base], fields: Fields, zone: tzinfo) -> Fields:
-    """The fields' values for the model's columns; ValueError for what no form would take.
+def column_values(model: type[Base], fields: Fields, zone: tzinfo) -> Values:
+    """The fields, converted to the types of the model's columns.
 
-    Times without a zone are in `zone`.
+    Times without a zone are in `zone`. ValueError for what a form would not accept.
     """
-    found = {}
-    for column in columns(model):
-        name, given = column.name, fields.get(column.name)
-        if given is not None:
-            found[name] = _value(column, given, zone)
-        if name in NEEDED and not found.get(name):
+    values: Values = {}
+    for column in exported_columns(model):
+        name = column.name
+        field = fields.get(name)
+        if field is not None:
+            values[name] = _column_value(column, field, zone)
+        if name in REQUIRED and not values.get(name):
             raise ValueError(f"it has no {name}")
-    return found
+    return values
 
 
-def _value(column: sa.Column[Any], given: Any, zone: tzinfo) -> Any:
-    """What JSON, YAML, TOML or XML gives for a column, as the column has it."""
-    name, length = column.name, getattr(column.type, "length", None)
+def _column_value(column: sa.Column[object], field: object, zone: tzinfo) -> object:
+    """The field as its column stores it; ValueError with the column's name."""
     try:
-        value = _convert(column, given, zone)
+        value = _convert(column, field, zone)
     except ValueError as error:
-        raise ValueError(f"its {name} cannot be read: {str(given)[:40]}") from error
+        raise ValueError(f"its {column.name} cannot be read: {str(field)[:40]}") from error
+    if not isinstance(value, str):
+        return value
+    length = getattr(column.type, "length", None)
     if length:
-        value = " ".join(value.split())
-    most = length or LENGTHS.get(column.table.name, TEXT_MAX)
-    if isinstance(value, str) and len(value) > most:
-        raise ValueError(f"its {name} has {len(value):,} characters; it can have {most:,}")
+        value = " ".join(value.split())  # such columns hold one line
+    length_max = length or LENGTHS_MAX.get(column.table.name, TEXT_MAX)
+    if len(value) > length_max:
+        raise ValueError(
+            f"its {column.name} has {len(value):,} characters; it can have {length_max:,}"
+        )
     return value
 
 
-def _convert(column: sa.Column[Any], given: Any, zone: tzinfo) -> Any:
+def _convert(column: sa.Column[object], field: object, zone: tzinfo) -> object:
+    """The field in the Python type of the column; ValueError if it is of no such type."""
     if isinstance(column.type, sa.JSON):
-        return given
-    if isinstance(given, list | dict):
-        raise ValueError(given)
+        return field
+    if isinstance(field, list | dict):
+        raise ValueError(field)
     if isinstance(column.type, UTCDateTime):
-        return _time(given, zone)
+        return _parse_time(str(field), zone)
     if isinstance(column.type, sa.Integer):
-        return parse_id(given)
+        return parse_id(field)
     if isinstance(column.type, sa.Boolean):
-        return str(given).lower() == "true"
+        return str(field).lower() == "true"
     if isinstance(column.type, sa.LargeBinary):
-        return given
-    return normalize_text(str(given))
+        return field
+    return normalize_text(str(field))
 
 
-def _time(given: Any, zone: tzinfo) -> datetime:
-    """An aware time of a text in ISO 8601, or with a space before the zone as in Jekyll."""
-    at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", str(given).strip()))
-    at = at if at.tzinfo else at.replace(tzinfo=zone)
+def _parse_time(text: str, zone: tzinfo) -> datetime:
+    """An aware time from a text in ISO 8601, also with Jekyll's space before the UTC offset."""
+    at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", text.strip()))
+    if not at.tzinfo:
+        at = at.replace(tzinfo=zone)
     if not EPOCH <= at <= NEVER:
-        raise ValueError(given)
+        raise ValueError(text)
     return at

@@ -1,4 +1,4 @@
-"""Checks records and saves them, a hundred in a transaction, so that others write meanwhile."""
+"""Checks records and saves them, 100 in a transaction, so that other writers need not wait long."""
 
 import re
 import zlib
@@ -8,294 +8,329 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from itertools import groupby, islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute
 
 import forms
 import models
-from core.database import Base, advisory_lock, atomic, db, now
+from core.database import Base, Metadata, advisory_lock, atomic, db
 from core.rendering import INVISIBLE
 from extras.pictures import Picture
 from extras.tags import clean_tags
-from models import Comment, Metadata, Post, User
-from porting import records
-from porting.records import MODELS, Fields, Person, Problem, Record
+from models import Comment, Post, User
+from porting.records import (
+    MODELS,
+    ExternalUser,
+    Kind,
+    Parsed,
+    Problem,
+    Record,
+    Values,
+    column_values,
+)
 
 CHUNK = 100  # records in one transaction, which takes about 0.1 s
-NO_PASSWORD = "!"  # no password has this hash; a reset link works
-UNFINISHED = "unfinished import"  # the name of the file's digest in Metadata
+NO_PASSWORD = "!"  # the hash of no password; a reset link gives the account one
+UNFINISHED_IMPORT = "unfinished import"  # its row in Metadata has the digest of the file
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
-# By what a row is known again; accounts are by their names.
-SAME = {
+# A record with the same values in these columns as a row is already in the blog. Accounts are
+# identified by their usernames.
+IDENTITY: dict[Kind, tuple[InstrumentedAttribute[object], ...]] = {
     "posts": (Post.author_id, Post.created_at, Post.title),
     "comments": (Comment.post_id, Comment.author_id, Comment.created_at, Comment.body),
     "pictures": (Picture.name,),
 }
-REFUSED = (sa.exc.IntegrityError, sa.exc.DataError)  # what the database raises for a bad row
+REJECTED_ROW = (sa.exc.IntegrityError, sa.exc.DataError)  # what the database raises for a bad row
 
 
 @dataclass
 class Report:
-    """What an import has done: numbers by noun, and sentences that begin with a place."""
+    """The result of an import: counts by kind of record, and sentences about single records."""
 
     added: Counter[str] = field(default_factory=Counter)
-    known: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    skipped: list[str] = field(default_factory=list)  # bad records
+    known: Counter[str] = field(default_factory=Counter)  # already in the blog
+    left_out: Counter[str] = field(default_factory=Counter)  # unsupported, by reason
+    skipped: list[str] = field(default_factory=list)  # invalid records
     not_fetched: list[str] = field(default_factory=list)  # attachments
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing was left out that a person wrote or drew."""
-        return not (self.skipped or self.not_fetched or +self.left_out)
+        """Whether everything that a user wrote or uploaded was imported."""
+        return not (self.skipped or self.not_fetched or self.left_out.total())
 
-    def note(self, problem: Problem) -> None:
-        """Write down what does not come in."""
-        sentence = f"{problem.place}: {problem.reason}."
-        if problem.kind == "bad":
+    def add(self, problem: Problem) -> None:
+        """Count the problem, or describe it in a sentence."""
+        sentence = f"{problem.location}: {problem.reason}."
+        if problem.category == "invalid":
             self.skipped.append(sentence)
-        elif problem.kind == "not fetched":
+        elif problem.category == "not fetched":
             self.not_fetched.append(sentence)
         else:
             self.left_out[problem.reason] += 1
 
     def sentences(self) -> list[str]:
-        """What was done, for people, the numbers last."""
-        numbers = {"Added": self.added, "Here already": self.known, "Left out": self.left_out}
-        numbers["Not fetched"] = Counter(attachments=len(self.not_fetched))
-        numbers["Skipped"] = Counter({"bad records": len(self.skipped)})
-        texts = [
-            f"{claim}: {', '.join(f'{count:,} {noun}' for noun, count in (+counts).items())}."
-            for claim, counts in numbers.items()
-            if +counts
-        ]
-        return [*self.not_fetched, *self.skipped, *(texts or ["There is nothing in it."])]
+        """The report for the user, with the counts at the end."""
+        counters = {
+            "Added": self.added,
+            "Here already": self.known,
+            "Left out": self.left_out,
+            "Not fetched": Counter(attachments=len(self.not_fetched)),
+            "Skipped": Counter({"bad records": len(self.skipped)}),
+        }
+        totals = []
+        for label, counter in counters.items():
+            counts = [f"{count:,} {name}" for name, count in counter.items() if count]
+            if counts:
+                totals.append(f"{label}: {', '.join(counts)}.")
+        return [*self.not_fetched, *self.skipped, *(totals or ["There is nothing in it."])]
 
 
 class Account(NamedTuple):
-    """An account that is here."""
+    """An account in this blog."""
 
     id: int
-    can_log_in: bool
+    is_commenter: bool  # made for a commenter of an import, who cannot log in
 
 
 class Writer:
-    """One import: what it knows of the blog, and what it has done."""
+    """One import: the rows that the blog already has, and the report."""
 
     def __init__(self, zone: tzinfo) -> None:
-        self.zone, self.report = zone, Report()
-        self.accounts: dict[str, Account] = {}  # by their usernames in lower case
+        self.zone = zone
+        self.report = Report()
+        self.preserves_ids = False
+        self.accounts: dict[str, Account] = {}  # by username in lower case
+        self.post_ids: dict[str, int] = {}  # in this blog, by the id in the source
+        # Primary keys of the rows that no record has matched yet, the oldest last, by the hash of
+        # their identity, which takes less memory than the texts.
+        self.unmatched: dict[int, list[int | str]] = defaultdict(list)
         for user in db.session.scalars(sa.select(User)):
-            self._remember(user)
-        self.keeps_ids = False
-        self.post_ids: dict[str, int] = {}  # by the ids in the file
-        # The ids of the rows that are here, by what they are known again by, the oldest last.
-        self.here: dict[int, list[Any]] = defaultdict(list)
-        for noun, columns in SAME.items():
-            key = sa.inspect(MODELS[noun]).primary_key[0]
-            query = sa.select(key, *columns).order_by(key.desc())
-            for id, *same in db.session.execute(query.execution_options(yield_per=CHUNK)):
-                self.here[hash((noun, *same))].append(id)
+            self._index_account(user)
+        for kind, columns in IDENTITY.items():
+            primary_key = sa.inspect(MODELS[kind]).primary_key[0]
+            query = sa.select(primary_key, *columns).order_by(primary_key.desc())
+            for key, *identity in db.session.execute(query.execution_options(yield_per=CHUNK)):
+                self.unmatched[hash((kind, *identity))].append(key)
 
     def write(
-        self, found: Iterable[Record | Problem], digest: str = "", ids: dict[str, int] | None = None
+        self, source: Iterable[Parsed], digest: str = "", largest_ids: dict[Kind, int] | None = None
     ) -> None:
-        """Save the records, the accounts first and in one transaction.
+        """Save the records: all accounts in the first transaction, then chunks of the others.
 
-        With the file's digest and its largest ids, an empty blog keeps the ids, and a repeat of an
-        import that was not finished goes on with that.
+        With the digest of the file and the largest ids in it, an empty blog gets the ids of the
+        file, also when such an import was interrupted and is repeated.
         """
-        sorted_out = self._without_problems(found)
-        groups = groupby(sorted_out, lambda record: record.noun == "accounts")
-        for is_accounts, group in groups:
+        records = self._report_problems(source)
+        for is_accounts, group in groupby(records, lambda record: record.kind == "accounts"):
             if is_accounts:
-                self._write_accounts(list(group), digest, ids)
+                self._write_accounts(list(group), digest, largest_ids)
                 continue
             while chunk := list(islice(group, CHUNK)):
-                for noun in SAME:
-                    if same := [record for record in chunk if record.noun == noun]:
-                        self._write_chunk(same)
-        if self.keeps_ids:
+                for kind in IDENTITY:
+                    self._write_chunk([record for record in chunk if record.kind == kind])
+        if self.preserves_ids:
             with atomic():
-                db.session.execute(sa.delete(Metadata).where(Metadata.name == UNFINISHED))
+                db.session.execute(sa.delete(Metadata).where(Metadata.name == UNFINISHED_IMPORT))
 
-    def _without_problems(self, found: Iterable[Record | Problem]) -> Iterator[Record]:
-        for record in found:
-            if isinstance(record, Problem):
-                self.report.note(record)
+    def _report_problems(self, source: Iterable[Parsed]) -> Iterator[Record]:
+        """The records of the source; its problems go into the report."""
+        for item in source:
+            if isinstance(item, Problem):
+                self.report.add(item)
             else:
-                yield record
+                yield item
 
     @contextmanager
-    def _note_what_is_bad(self, record: Record) -> Iterator[None]:
+    def _report_invalid(self, record: Record) -> Iterator[None]:
+        """Make a ValueError a problem of this record, so that the import continues."""
         try:
             yield
         except ValueError as error:
-            self.report.note(Problem(record.place, str(error)))
+            self.report.add(Problem(record.location, str(error)))
 
-    # People
+    # Accounts
 
-    def _remember(self, user: User) -> None:
-        can_log_in = user.password_hash != NO_PASSWORD
-        self.accounts[user.username.lower()] = Account(user.id, can_log_in)
+    def _index_account(self, user: User) -> Account:
+        is_commenter = user.password_hash == NO_PASSWORD and user.role == "member"
+        account = Account(user.id, is_commenter)
+        self.accounts[user.username.lower()] = account
+        return account
 
-    def _write_accounts(self, found: list[Record], digest: str, ids: dict[str, int] | None) -> None:
+    def _write_accounts(
+        self, records: list[Record], digest: str, largest_ids: dict[Kind, int] | None
+    ) -> None:
         with atomic():
-            advisory_lock(db.session.connection())  # so that nobody becomes the owner meanwhile
-            if ids:
-                self.keeps_ids = self._may_keep_ids(digest)
-            if self.keeps_ids and ids:
-                db.session.merge(Metadata(name=UNFINISHED, value=digest))
-                _count_from(ids)
-            for record in found:
-                with self._note_what_is_bad(record):
-                    if isinstance(record.author, Person):
-                        self._account_of(record.author)
-                    elif values := self._account(record):
+            # Nobody may sign up and become the owner at the same time.
+            advisory_lock(db.session.connection())
+            if largest_ids and self._may_preserve_ids(digest):
+                self.preserves_ids = True
+                db.session.merge(Metadata(name=UNFINISHED_IMPORT, value=digest))
+                _reserve_ids(largest_ids)
+            for record in records:
+                with self._report_invalid(record):
+                    if isinstance(record.author, ExternalUser):
+                        self._account_for(record.author)
+                    elif values := self._account_values(record):
                         self._insert([(record, values)])
 
-    def _may_keep_ids(self, digest: str) -> bool:
-        """Whether the blog is empty, or holds a part of just this file."""
-        unfinished = db.session.get(Metadata, UNFINISHED)
-        is_empty = not db.session.scalar(sa.select(sa.exists(sa.select(User.id))))
-        return is_empty or bool(unfinished and unfinished.value == digest)
+    def _may_preserve_ids(self, digest: str) -> bool:
+        """Whether the blog is empty, or has only a part of this file."""
+        if not User.any_exists():
+            return True
+        unfinished = db.session.get(Metadata, UNFINISHED_IMPORT)
+        return unfinished is not None and unfinished.value == digest
 
-    def _account(self, record: Record) -> Fields | None:
-        """The values of an account, with its password if it has one; None if its name is taken."""
+    def _account_values(self, record: Record) -> Values | None:
+        """The values of a new account; None if there is one of that username."""
         fields = {"password_hash": NO_PASSWORD, "role": "member"} | record.fields
-        values = records.values(User, fields, self.zone)
-        name = values["username"]
-        if not USERNAME.fullmatch(name):
-            raise ValueError(f"“{name}” is no username")
+        values = column_values(User, fields, self.zone)
+        username = str(values["username"])
+        if not USERNAME.fullmatch(username):
+            raise ValueError(f"“{username}” is no username")
         if values["role"] not in models.ROLES:
             raise ValueError(f"“{values['role']}” is no role")
-        if name.lower() in self.accounts:
+        if username.lower() in self.accounts:
             self.report.known["accounts"] += 1
             return None
-        if not self.keeps_ids and values["role"] == "owner":
-            values["role"] = "author"
+        if values["role"] == "owner" and not self.preserves_ids:
+            values["role"] = "author"  # a blog in use keeps its owner
         return values
 
     def _author_id(self, record: Record) -> int:
-        """The id of who wrote a record; an account is made for somebody from elsewhere."""
-        if isinstance(record.author, Person):
-            return self._account_of(record.author).id
-        author = self.accounts.get(record.author.lower())
-        if not author:
+        """The id of the record's author; an external user gets an account."""
+        if isinstance(record.author, ExternalUser):
+            return self._account_for(record.author).id
+        account = self.accounts.get(record.author.lower())
+        if not account:
             raise ValueError(f"its author “{record.author}” has no account")
-        return author.id
+        return account.id
 
-    def _account_of(self, person: Person) -> Account:
-        """The account of somebody from elsewhere, new or from an import before.
+    def _account_for(self, user: ExternalUser) -> Account:
+        """The account of an external user: an existing one with the username, or a new one.
 
-        An author is whoever has that username here. A reader's account is never that of people who
-        log in.
+        An author gets any account with the username. A commenter does not get one with a password:
+        anybody could have typed that name.
         """
-        if not person.name:
+        if not user.name:
             raise ValueError("it names no author")
-        plain = re.sub("[ .@]", "-", person.name)
-        letters = re.sub("[^A-Za-z0-9_-]", "", plain)[:21]
-        for username in (plain, f"{letters}-{zlib.crc32(person.name.encode()):08x}"):
-            account = self.accounts.get(username.lower())
-            if account and (person.is_author or not account.can_log_in):
+        username = re.sub("[ .@]", "-", user.name)
+        # The second candidate is for names that are taken, too long or in other letters. Its
+        # checksum is the same in every import.
+        letters = re.sub("[^A-Za-z0-9_-]", "", username)[:21]
+        with_checksum = f"{letters}-{zlib.crc32(user.name.encode()):08x}"
+        for candidate in (username, with_checksum):
+            account = self.accounts.get(candidate.lower())
+            if account and (user.is_author or account.is_commenter):
                 return account
-            is_reserved = username.lower() in forms.RESERVED_NAMES and not person.is_author
-            if not account and not is_reserved and USERNAME.fullmatch(username):
-                return self._newcomer(username, person)
-        raise ValueError(f"no username is free for “{person.name[:40]}”")
+            is_reserved = candidate.lower() in forms.RESERVED_NAMES and not user.is_author
+            if not account and not is_reserved and USERNAME.fullmatch(candidate):
+                return self._create_account(candidate, user)
+        raise ValueError(f"no username is free for “{user.name[:40]}”")
 
-    def _newcomer(self, username: str, person: Person) -> Account:
-        """Add the account of somebody from elsewhere; a reader's is not shown as another's."""
-        shown = INVISIBLE.sub("", person.display_name or person.name)
-        shown = " ".join(shown.split())[: models.DISPLAY_NAME_MAX]
-        is_taken = shown.lower() in forms.RESERVED_NAMES or shown.lower() in self.accounts
-        if shown == username or (is_taken and not person.is_author):
-            shown = ""
-        role = "owner" if not self.accounts else "author" if person.is_author else "member"
-        fields = {"username": username, "display_name": shown, "role": role}
-        user = User(**fields, password_hash=NO_PASSWORD, created_at=now())
-        db.session.add(user)
+    def _create_account(self, username: str, user: ExternalUser) -> Account:
+        """Add an account without a password; a commenter must not look like another user."""
+        display_name = INVISIBLE.sub("", user.display_name or user.name)
+        display_name = " ".join(display_name.split())[: models.DISPLAY_NAME_MAX]
+        folded = display_name.lower()
+        is_taken = folded in forms.RESERVED_NAMES or folded in self.accounts
+        if display_name == username or (is_taken and not user.is_author):
+            display_name = ""
+        role = "author" if user.is_author else "member"
+        if not self.accounts:
+            role = "owner"  # as when the first user signs up
+        row = User(username=username, password_hash=NO_PASSWORD, role=role)
+        row.display_name = display_name
+        db.session.add(row)
         db.session.flush()
-        self._remember(user)
         self.report.added["accounts"] += 1
-        return self.accounts[username.lower()]
+        return self._index_account(row)
 
-    # Texts and pictures
+    # Posts, comments and pictures
 
-    def _write_chunk(self, found: list[Record]) -> None:
+    def _write_chunk(self, records: list[Record]) -> None:
+        """Save new records of one kind, in one transaction."""
+        if not records:
+            return
         rows = []
         with atomic():
-            for record in found:
-                with self._note_what_is_bad(record):
-                    if values := self._text(record):
+            for record in records:
+                with self._report_invalid(record):
+                    if values := self._new_values(record):
                         rows.append((record, values))
-            if rows:
-                self._insert(rows)
+            self._insert(rows)
 
-    def _text(self, record: Record) -> Fields | None:
-        """The values of what a user wrote or drew; None if its like is here."""
+    def _new_values(self, record: Record) -> Values | None:
+        """The values of a post, comment or picture; None if the blog already has it."""
         fields = record.fields | {"author_id": self._author_id(record)}
-        if record.noun == "posts":
+        if record.kind == "posts":
             fields["tags"], left_out = clean_tags(fields["tags"])
             self.report.left_out["tags"] += left_out
-        if record.noun == "comments":
+        if record.kind == "comments":
             fields["post_id"] = self.post_ids.get(str(fields.get("post_id")))
             if not fields["post_id"]:
                 raise ValueError("its post is not in this file")
-        values = records.values(MODELS[record.noun], fields, self.zone)
-        key = hash((record.noun, *(values[column.key] for column in SAME[record.noun])))
-        if not self.here[key]:
+        values = column_values(MODELS[record.kind], fields, self.zone)
+        identity = [values[column.key] for column in IDENTITY[record.kind]]
+        unmatched = self.unmatched[hash((record.kind, *identity))]
+        if not unmatched:
             return values
-        self.report.known[record.noun] += 1
-        id = self.here[key].pop()
-        if record.noun == "posts":
-            self.post_ids[record.id] = id
+        # Each row matches one record: of two equal records, the second one may be new.
+        key = unmatched.pop()
+        if record.kind == "posts":
+            self.post_ids[record.id] = int(key)
+        self.report.known[record.kind] += 1
         return None
 
-    def _insert(self, rows: list[tuple[Record, Fields]]) -> None:
-        """Save checked rows of one kind. Where the database refuses one, that one is left out."""
+    def _insert(self, rows: list[tuple[Record, Values]]) -> None:
+        """Save checked rows of one kind, without those that the database rejects."""
         try:
             with db.session.begin_nested():
                 saved = self._save(rows)
-        except REFUSED as error:
-            if len(rows) > 1:
-                for row in rows:
-                    self._insert([row])
+        except REJECTED_ROW as error:
+            if len(rows) > 1:  # one by one, to find the bad row
+                for single in rows:
+                    self._insert([single])
                 return
+            record, _ = rows[0]
             reason = str(error.orig).splitlines()[0]
-            self.report.note(Problem(rows[0][0].place, f"the database refuses it: {reason}"))
+            self.report.add(Problem(record.location, f"the database refuses it: {reason}"))
             return
-        for (record, _), model in zip(rows, saved, strict=True):
-            self.report.added[record.noun] += 1
-            if isinstance(model, Post):
-                self.post_ids[record.id] = model.id
-            if isinstance(model, User):
-                self._remember(model)
+        for (record, _), row in zip(rows, saved, strict=True):
+            self.report.added[record.kind] += 1
+            if isinstance(row, Post):
+                self.post_ids[record.id] = row.id
+            if isinstance(row, User):
+                self._index_account(row)
 
-    def _save(self, rows: list[tuple[Record, Fields]]) -> list[Base]:
+    def _save(self, rows: list[tuple[Record, Values]]) -> list[Base]:
         saved = []
         for record, values in rows:
-            if not self.keeps_ids:
+            if not self.preserves_ids:
                 values.pop("id", None)
-            saved.append(MODELS[record.noun](**values))
+            saved.append(MODELS[record.kind](**values))
         db.session.add_all(saved)
         db.session.flush()
-        if posts := [row for row in saved if isinstance(row, Post)]:
+        posts = [row for row in saved if isinstance(row, Post)]
+        if posts:
             Post.save(*posts)
         return saved
 
 
-def _count_from(ids: dict[str, int]) -> None:
-    """Let new rows have ids past these, so that none meets one of the file's."""
-    for noun, id in ids.items():
-        table = MODELS[noun].__tablename__
-        if db.engine.dialect.name == "postgresql" and id:
+def _reserve_ids(largest_ids: dict[Kind, int]) -> None:
+    """Give larger ids to new rows, which are written while the import goes on."""
+    for kind, id in largest_ids.items():
+        if not id:
+            continue
+        table = MODELS[kind].__tablename__
+        if db.engine.dialect.name == "postgresql":
             sequence = sa.func.pg_get_serial_sequence(table, "id")
             db.session.execute(sa.select(sa.func.setval(sequence, id)))
-        elif id:
-            row = {"table": table, "id": id}
-            delete = sa.text("DELETE FROM sqlite_sequence WHERE name = :table")
-            insert = sa.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :id)")
-            db.session.execute(delete, row)
-            db.session.execute(insert, row)
+            continue
+        # The table has no unique key, so the row is replaced in two steps.
+        row = {"table": table, "id": id}
+        delete = sa.text("DELETE FROM sqlite_sequence WHERE name = :table")
+        insert = sa.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :id)")
+        db.session.execute(delete, row)
+        db.session.execute(insert, row)

@@ -1,4 +1,4 @@
-"""A zip that the exporter wrote, of this release or an earlier one. It asks no database."""
+"""Reads a zip that the exporter of this release or an earlier one wrote."""
 
 import json
 import re
@@ -12,107 +12,115 @@ from core.pagination import parse_id
 from extras.pictures import BYTES_MAX, PATH
 from models import DELETED_PREFIX
 from porting import markdown_reader
-from porting.records import TEXT_MAX, Problem, Progress, Record, read
+from porting.records import TEXT_MAX, Kind, Parsed, Progress, Record, record_or_problem
 
-ZIP_MAX = 2 * 1024**3  # bytes of all that a zip holds; as many as 20,000 pictures
-POST = re.compile(r"posts/[^/]+\.md")
-LINES = ("accounts", "comments", "pictures")  # one record a line
+ZIP_MAX = 2 * 1024**3  # bytes of the unpacked members; 20,000 pictures
+POST_PATH = re.compile(r"posts/[^/]+\.md")
+JSON_LINES = {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}  # one record a line
 
 
 def check(archive: ZipFile) -> None:
-    """ValueError for a zip that is none of ours, or made to harm."""
+    """ValueError, with a sentence, if the zip is malicious, damaged or not our export."""
     for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"The zip's member {info.filename!r} leads out of it.")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise ValueError(f"The zip's member {info.filename!r} is a link.")
-    # What is larger than it says is cut there by its reader, and then damaged.
+    # A false size cannot hide more: `zipfile` reads no further than that, and the checksum fails.
     if sum(info.file_size for info in archive.infolist()) > ZIP_MAX:
         raise ValueError("The zip holds more than 2 GiB.")
-    if not {f"{noun}.jsonl" for noun in LINES} <= set(archive.namelist()):
+    if not set(archive.namelist()) >= JSON_LINES:
         raise ValueError("This zip is none that `flask export` made.")
     if name := archive.testzip():
         raise ValueError(f"This file is damaged at {name}.")
 
 
-def largest_ids(archive: ZipFile) -> dict[str, int]:
-    """The largest id of each kind of record, 0 where there is none."""
-    found = {}
-    for noun in ("accounts", "comments"):
-        ids = [record.id for record in _lines(archive, noun) if isinstance(record, Record)]
-        found[noun] = max(map(_id, ids), default=0)
-    names = [re.match(r"posts/(\d+)-", name) for name in archive.namelist()]
-    found["posts"] = max((_id(name[1]) for name in names if name), default=0)
-    return found
+def largest_ids(archive: ZipFile) -> dict[Kind, int]:
+    """The largest id of accounts, posts and comments; 0 if there are none."""
+    post_names = [re.match(r"posts/(\d+)-", name) for name in archive.namelist()]
+    return {
+        "accounts": _largest_id_in_lines(archive, "accounts"),
+        "posts": max((_id_or_0(match[1]) for match in post_names if match), default=0),
+        "comments": _largest_id_in_lines(archive, "comments"),
+    }
 
 
-def _id(text: str) -> int:
+def _largest_id_in_lines(archive: ZipFile, kind: Kind) -> int:
+    lines = _lines(archive, kind)
+    ids = [_id_or_0(record.id) for record in lines if isinstance(record, Record)]
+    return max(ids, default=0)
+
+
+def _id_or_0(text: str) -> int:
     try:
         return parse_id(text)
     except ValueError:
         return 0
 
 
-def records(archive: ZipFile, progress: Progress) -> Iterator[Record | Problem]:
-    """Every account, post, comment and picture, in this order."""
-    yield from _tracked_lines(archive, "accounts", progress)
-    names = [name for name in archive.namelist() if POST.fullmatch(name)]
+def records(archive: ZipFile, progress: Progress) -> Iterator[Parsed]:
+    """The accounts, then the posts, comments and pictures."""
+    yield from _lines_with_progress(archive, "accounts", progress)
+    names = [name for name in archive.namelist() if POST_PATH.fullmatch(name)]
     for name in progress(names, "posts", len(names)):
-        yield read(name, partial(_post, archive, name))
-    yield from _tracked_lines(archive, "comments", progress)
-    yield from _tracked_lines(archive, "pictures", progress)
+        yield record_or_problem(name, partial(_parse_post, archive, name))
+    yield from _lines_with_progress(archive, "comments", progress)
+    yield from _lines_with_progress(archive, "pictures", progress)
 
 
-def _tracked_lines(archive: ZipFile, noun: str, progress: Progress) -> Iterator[Record | Problem]:
-    with archive.open(f"{noun}.jsonl") as file:
+def _lines_with_progress(archive: ZipFile, kind: Kind, progress: Progress) -> Iterator[Parsed]:
+    with archive.open(f"{kind}.jsonl") as file:
         count = sum(1 for _ in file)
-    yield from progress(_lines(archive, noun), noun, count)
+    yield from progress(_lines(archive, kind), kind, count)
 
 
-def _lines(archive: ZipFile, noun: str) -> Iterator[Record | Problem]:
-    name = f"{noun}.jsonl"
+def _lines(archive: ZipFile, kind: Kind) -> Iterator[Parsed]:
+    """The records of a file of JSON lines."""
+    name = f"{kind}.jsonl"
     with archive.open(name) as file:
         lines = iter(partial(file.readline, TEXT_MAX), b"")
         for number, line in enumerate(lines, start=1):
-            place = f"{name}, line {number}"
-            yield read(place, partial(_line, archive, noun, place, line))
+            location = f"{name}, line {number}"
+            yield record_or_problem(location, partial(_parse_line, archive, kind, location, line))
 
 
-def _line(archive: ZipFile, noun: str, place: str, line: bytes) -> Record:
+def _parse_line(archive: ZipFile, kind: Kind, location: str, line: bytes) -> Record:
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("it is no JSON object")
-    if noun == "accounts" and str(fields.get("username")).startswith(DELETED_PREFIX):
+    if kind == "accounts" and str(fields.get("username")).startswith(DELETED_PREFIX):
         fields["banned_at"] = None  # earlier releases banned deleted accounts
-    if noun == "comments":
-        # Earlier releases called pending comments waiting.
+    if kind == "comments":
+        # Earlier releases called pending comments "waiting", and had the state "banned".
         is_pending = fields.get("state") in ("pending", "waiting")
         fields["state"] = "pending" if is_pending else "shown"
-    if noun == "pictures":
-        fields["webp"] = _picture(archive, str(fields.get("name")))
-    return Record(place, noun, fields, str(fields.get("author")), str(fields.get("id")))
+    if kind == "pictures":
+        fields["webp"] = _read_picture(archive, str(fields.get("name")))
+    return Record(location, kind, fields, str(fields.get("author")), str(fields.get("id")))
 
 
-def _post(archive: ZipFile, name: str) -> Record:
-    fields = markdown_reader.post(PurePosixPath(name), _member(archive, name, TEXT_MAX))
-    # Earlier releases made drafts of what banned people had published.
+def _parse_post(archive: ZipFile, name: str) -> Record:
+    content = _read_member(archive, name, TEXT_MAX)
+    fields = markdown_reader.parse_post(PurePosixPath(name), content)
+    # Earlier releases made drafts of banned users' posts, and stored the time here.
     fields["published_at"] = fields.get("withheld_at") or fields["published_at"]
     return Record(name, "posts", fields, str(fields.get("author")), str(fields.get("id")))
 
 
-def _picture(archive: ZipFile, name: str) -> bytes:
+def _read_picture(archive: ZipFile, name: str) -> bytes:
     if not re.fullmatch(PATH, f"/pictures/{name}"):
         raise ValueError(f"“{name[:60]}” is no picture's name")
-    webp = _member(archive, f"pictures/{name}", BYTES_MAX)
+    webp = _read_member(archive, f"pictures/{name}", BYTES_MAX)
+    # A WebP file begins with "RIFF", its size in four bytes, and "WEBP".
     if webp[:4] + webp[8:12] != b"RIFFWEBP":
         raise ValueError(f"{name} is no WebP")
     return webp
 
 
-def _member(archive: ZipFile, name: str, length: int) -> bytes:
+def _read_member(archive: ZipFile, name: str, bytes_max: int) -> bytes:
     if name not in archive.NameToInfo:
         raise ValueError(f"{name} is missing")
-    if archive.getinfo(name).file_size > length:
-        raise ValueError(f"{name} has more than {length:,} bytes")
+    if archive.getinfo(name).file_size > bytes_max:
+        raise ValueError(f"{name} has more than {bytes_max:,} bytes")
     return archive.read(name)

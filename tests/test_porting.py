@@ -522,6 +522,30 @@ def test_nobody_becomes_somebody_by_a_comment(app, ann, tmp_path):
     assert not {author.name.lower() for author in authors} & {"ann", "olga", "admin"}
 
 
+def test_a_commenter_does_not_become_an_author_of_the_same_file(app, owner, tmp_path):
+    comments = answer(author="jo-smith")
+    imported(app, wordpress(tmp_path / "wp.xml", item("Post", comments)))
+    with app.app_context():
+        author = db.session.scalar(sa.select(Comment)).author
+    assert posts(app)["Post"].author.username == "jo-smith"
+    assert (author.role, author.username == "jo-smith") == ("member", False)
+
+
+def test_comments_that_were_waiting_in_an_earlier_release_are_pending(app, owner, tmp_path):
+    post = owner.write()
+    owner.comment(post, "Of an earlier release")
+    path = tmp_path / "new.zip"
+    with app.app_context(), path.open("wb") as file:
+        exporter.export(file)
+    old = {name: text.replace(b'"shown"', b'"waiting"') for name, text in members(path).items()}
+    with app.app_context():
+        db.session.execute(sa.delete(Comment))
+        db.session.commit()
+    imported(app, zipped(tmp_path / "old.zip", old))
+    with app.app_context():
+        assert db.session.scalar(sa.select(Comment)).state == "pending"
+
+
 def test_the_first_of_an_empty_blog_is_its_owner(app, tmp_path):
     imported(app, wordpress(tmp_path / "wp.xml", item("Post", answer())))
     with app.app_context():
