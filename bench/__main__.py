@@ -80,7 +80,8 @@ class Row(NamedTuple):
 
 def samples():
     """Titles and bodies: the blog's sample posts, over and over."""
-    posts = tomllib.loads((servers.ROOT / "extras" / "demo.toml").read_text(encoding="utf-8"))["posts"]
+    sample = servers.ROOT / "extras" / "demo.toml"
+    posts = tomllib.loads(sample.read_text(encoding="utf-8"))["posts"]
     chosen = [posts[number % len(posts)] for number in range(POSTS + 1)]
     return [(f"{post['title']} {number}", post["body"]) for number, post in enumerate(chosen)]
 
