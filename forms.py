@@ -25,7 +25,7 @@ COMMENT_MAX = 5_000  # characters; two pages
 NORMALIZED_MAX = 1_000  # characters; Unicode normalization of longer hostile texts is slow
 USERNAME = re.compile("[A-Za-z0-9_-]*")
 USERNAME_TAKEN = "This name is taken. Choose another."
-# Names that would make others take a user for the site itself.
+# Names that would look like the site itself.
 RESERVED_NAMES = set(
     "admin administrator anonymous deleted everyone guest help mod moderator nobody official owner "
     "root security staff support system webmaster".split()
@@ -126,12 +126,12 @@ class Form(FlaskForm):
 
 
 class HoneypotForm(Form):
-    """A form with a field that only machines see and fill in."""
+    """A form with a hidden field that only bots fill in."""
 
     website = fields.HiddenField()
 
     def validate(self, extra_validators: Mapping[str, Sequence[object]] | None = None) -> bool:
-        """Refuse what machines send, with a sentence for the person who did it after all."""
+        """Refuse what bots send, with a sentence for the person who filled it in after all."""
         super().validate(extra_validators)
         if self.website.data and "csrf_token" not in self.errors:
             self.form_errors.append("A field that nobody sees was filled in. Please send it again.")

@@ -45,7 +45,7 @@ NEW_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links 
 
 
 class AnonymousUser(AnonymousUserMixin):
-    """A visitor who is not logged in; answers what templates and rules ask of a User."""
+    """A visitor who is not logged in, with what templates and rules need of a User."""
 
     id = None
     is_owner = may_post = False

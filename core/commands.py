@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Command(click.Command):
-    """A command whose arguments are text, which databases and terminals can take."""
+    """A command whose arguments have to be text in UTF-8."""
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
-        """Refuse other bytes, which Python turns into these surrogates."""
+        """Refuse bytes that are no UTF-8, which Python turns into these surrogates."""
         if re.search("[\udc80-\udcff]", "".join(words)):
             raise click.UsageError("An argument has bytes in it that are no text in UTF-8.")
         return super().parse_args(context, words)

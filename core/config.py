@@ -24,8 +24,8 @@ NAME = "Cool Blog Name"  # in the header and in titles
 DESCRIPTION = ""  # one line under the name, and the pages' meta description
 LANGUAGE = "en"  # of the posts: <html lang>, hyphenation, spelling
 TIMEZONE = "UTC"  # in which dates are shown, for instance Europe/Berlin
-DATABASE_URL = None  # postgresql://… or sqlite:///…; DATABASE_URL without BLOG_ is taken too
-SECRET_KEY = None  # signs the session cookies; made once and kept in instance/secret_key
+DATABASE_URL = None  # postgresql://… or sqlite:///…; where it is unset, plain DATABASE_URL
+SECRET_KEY = None  # signs the session cookies; generated once, in instance/secret_key
 URL = None  # the blog's public address; where it is set, requests for other hosts are refused
 PROXIES = 0  # reverse proxies in front whose X-Forwarded-… headers are believed
 NEW_ACCOUNTS_MAY = "post"  # or "comment"
@@ -35,8 +35,8 @@ RATE_LIMITS = "on"  # or "off" on a trusted network or for a load test
 LIMITS_STORAGE = "memory://"  # where hits are counted; redis://… where there are several servers
 EXTRAS = "all"  # names, "all,likes", "all,-tags"; empty for none
 THREADS = 16  # of the server, and its connections to the database
-HOST, PORT = "127.0.0.1", 8000  # where `flask serve` listens; PORT without BLOG_ is taken too
-CACHE_MAX = 64 * 1024 * 1024  # bytes of pages that are kept in memory; 0 keeps none
+HOST, PORT = "127.0.0.1", 8000  # where `flask serve` listens; where it is unset, plain PORT
+CACHE_MAX = 64 * 1024 * 1024  # bytes of cached pages in each process; 0 turns the cache off
 MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request; the longest post takes 600 kB as a form
 MAX_FORM_MEMORY_SIZE = MAX_CONTENT_LENGTH  # the same for each field of a multipart form
 PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
@@ -45,10 +45,11 @@ WTF_CSRF_TIME_LIMIT = None  # a post may take hours to write; the token ends wit
 PASSWORD_HASH = "scrypt:32768:8:1" if hasattr(hashlib, "scrypt") else "pbkdf2:sha256:1000000"
 SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host use "session"
 SESSION_COOKIE_SAMESITE = "Lax"
-REMEMBER_COOKIE_NAME = ";"  # none can be called so: our sessions do what Flask-Login's cookie does
+# No cookie can have this name: our sessions replace Flask-Login's remember cookie.
+REMEMBER_COOKIE_NAME = ";"
 SESSION_REFRESH_EACH_REQUEST = False  # a page that changes nothing sets no cookie
 WTF_CSRF_SSL_STRICT = False  # some browsers send no Referer; the token suffices
-# What is text whatever it looks like; Flask would read "1984" or "null" as JSON.
+# Text, whatever it looks like: Flask would read "1984" or "null" as JSON.
 TEXTS = (
     *("DESCRIPTION", "EXTRAS", "HOST", "LANGUAGE", "LIMITS_STORAGE", "NAME", "TIMEZONE", "URL"),
 )
@@ -106,7 +107,7 @@ def _check(config: Config) -> None:
 
 
 def _stored_key(folder: Path) -> str:
-    """The key in the folder, made on first use; processes that start at once agree on one."""
+    """The key in the folder, generated on first use; processes that start at once share one."""
     if not (path := folder / "secret_key").exists():
         # A link appears whole or not at all, and never over another process's key.
         with tempfile.TemporaryDirectory(dir=folder) as drafts, suppress(FileExistsError):

@@ -24,8 +24,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
 UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrades SQLite
-POOL_MAX = 5  # seconds until a crowded site answers 503
-CONNECT_MAX = 5  # seconds until an unreachable PostgreSQL server is given up
+POOL_MAX = 5  # seconds that a request waits for a connection; then 503
+CONNECT_MAX = 5  # seconds that PostgreSQL has to accept a connection
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
 WRITES = {"writes": True}  # the execution options of a connection whose transaction writes
 # What is raised when the database cannot be reached, read or written just now.
@@ -115,7 +115,7 @@ def connect(app: Flask) -> None:
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_on_sqlite)
-    # Who closes SQLite last leaves one file, in whose place a backup can be put.
+    # The last connection that closes leaves one file of SQLite, which a backup can replace.
     Finalize(app, engine.dispose, exitpriority=0)
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
@@ -130,7 +130,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:
-    """Begin a transaction as `WRITES` says: only the write lock, taken first, cannot fail later."""
+    """Begin a transaction, with the write lock if it `writes`: to get it later could fail."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -147,10 +147,10 @@ def _forget_connections(engine: "weakref.ref[sa.Engine]") -> None:
 def atomic() -> Iterator[None]:
     """A transaction that writes: committed at the end, rolled back on an exception.
 
-    All rows are read again in it. SQLite has one writer at a time: its transaction begins anew with
-    the write lock, and those of one process come in order, for SQLite's own waiting favours whoever
-    comes last. PostgreSQL's goes on, which saves three messages to the server.
-    sqlite3.OperationalError when the writers before this one take too long.
+    All rows are read again in it. On SQLite it is a new transaction, with the write lock, which one
+    writer has at a time. The writers of this process queue for a lock of ours, since SQLite's own
+    waiting is not fair. On PostgreSQL the request's transaction goes on, which saves three messages
+    to the server. sqlite3.OperationalError when the earlier writers take too long.
     """
     is_sqlite = db.engine.dialect.name == "sqlite"
     if is_sqlite:
@@ -176,7 +176,7 @@ def lock_or_404(model: type[Model], id: int) -> Model:
 
 
 def advisory_lock(connection: sa.Connection) -> None:
-    """Let one transaction of all servers at a time go on; a writer on SQLite is alone already."""
+    """Let one transaction at a time continue, of all servers; SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
 
@@ -195,13 +195,13 @@ def copy_sqlite(engine: sa.Engine, path: Path) -> None:
         draft = Path(folder) / path.name
         draft.touch(mode=0o600)  # it holds password hashes
         driver: Any = connection.driver_connection
-        # One statement reads one state, however many write meanwhile. SQLite's backup API begins
-        # again after each of their writes, and takes along what people have deleted.
+        # One statement reads one state, while others write. SQLite's backup API starts again
+        # after each of their writes, and copies what was deleted.
         driver.execute("VACUUM INTO ?", [str(draft)])
         _check(draft)
         with draft.open("r+b") as file:
             os.fsync(file.fileno())
-        path.touch(mode=0o600, exist_ok=False)  # takes the name; not all disks know links
+        path.touch(mode=0o600, exist_ok=False)  # reserves the name; not all disks have links
         draft.replace(path)
     # The name has to survive a power cut, too.
     with suppress(PermissionError):  # Windows opens no folders

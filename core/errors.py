@@ -83,7 +83,7 @@ def show_csrf_error(_error: CSRFError) -> ResponseReturnValue:
 
 
 def show_deleted(_error: ObjectDeletedError) -> ResponseReturnValue:
-    """404 for a row that was deleted meanwhile; it may be the account of who is logged in."""
+    """404 for a row that was deleted during the request, maybe the user's own account."""
     return show_error(exceptions.NotFound(), current_user=AnonymousUserMixin())
 
 

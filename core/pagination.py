@@ -1,4 +1,4 @@
-"""Keyset pagination: pages of a list that take as long at its end as at its beginning.
+"""Keyset pagination: the last page of a list takes as long as the first.
 
 A cursor is the sort key of a row, in the URL as `?before=` (older rows follow) or `?after=`. Lists
 are sorted by a time and an id, newest first.
@@ -61,13 +61,13 @@ def parse_cursor(text: str) -> Cursor:
 
 
 class IdConverter(IntegerConverter):
-    """An id in a URL: ASCII digits, and no more of them than the column holds."""
+    """An id in a URL: ASCII digits, at most nine, which fit into the column."""
 
     regex = "[1-9][0-9]{0,8}"
 
 
 def parse_id(value: object) -> int:
-    """The id that a text or number says; ValueError for what no database holds."""
+    """The id that a text or number says; ValueError for one that no row can have."""
     id = int(str(value))
     if not 1 <= id <= ID_MAX:
         raise ValueError(value)

@@ -29,13 +29,13 @@ user_texts_deleted = Signal("all that a `user` wrote will be deleted")
 
 
 class Blog(Flask):
-    """The application, with the places where extras plug in."""
+    """The application, with what extras can add to."""
 
     def __init__(self, name: str, instance_path: str | None) -> None:
         super().__init__(name, instance_path=instance_path, instance_relative_config=True)
         # The extras that are switched on, by name, in the order in which they plug in.
         self.extras: dict[str, ModuleType] = {}
-        # Templates that extras add to the core's, by the name of the place.
+        # Templates that the core's templates include, by the name of the slot.
         self.slots: defaultdict[str, list[str]] = defaultdict(list)
         # Forms that are a part of the form of a post, by name.
         self.post_form_parts: dict[str, type[PostFormPart]] = {}

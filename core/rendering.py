@@ -46,7 +46,7 @@ ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
     "input": {"type", "checked", "disabled"},
 }
 NOT_EXCERPTED = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
-# They break XML, and may come out of references such as "&#12;".
+# They break XML, and can come from references such as "&#12;".
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 # What shows nothing, turns the direction of the words that follow, or starts a line.
 INVISIBLE = re.compile(
@@ -185,7 +185,7 @@ def _parser(small: bool) -> MarkdownIt:
     parser = MarkdownIt("gfm-like", options)
     # The other half of linkify, in the core, finds the same links without going back and forth.
     parser.inline.ruler.disable("linkify")
-    # "app.py" is a file here, not a site in Paraguay.
+    # "app.py" is a file, not a site in Paraguay.
     parser.linkify.set({"fuzzy_link": False})  # type: ignore[union-attr]  # it is installed
     parser.use(tasklists_plugin)
     parser.core.ruler.after("block", "references", _bound_references)
@@ -204,7 +204,7 @@ def _bound_references(state: StateCore) -> None:
 
 
 def _rank_headings(state: StateCore) -> None:
-    """The text's highest headings become h2, below the post's title, and no level is skipped."""
+    """Make the highest headings h2, below the post's title, without gaps between levels."""
     headings = [token for token in state.tokens if token.type.startswith("heading_")]
     levels = sorted({token.tag for token in headings})
     for token in headings:
@@ -212,7 +212,7 @@ def _rank_headings(state: StateCore) -> None:
 
 
 def _coloured(code: str, language: str, _attributes: str) -> str:
-    """The code in Pygments' classes; empty, which means as it is, where that takes too long."""
+    """The code with Pygments' classes; "", for code as it is, where that would take too long."""
     if language.lower() not in LANGUAGES or len(code) > COLOURED_MAX:
         return ""
     return highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))

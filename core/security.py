@@ -57,7 +57,7 @@ class SessionInterface(SecureCookieSessionInterface):
 
 
 def refuse_odd_requests() -> None:
-    """Refuse what no browser sends for a person: 404 for the URL, 413 for the size."""
+    """Refuse requests that no browser makes: 404 for the URL, 413 for the size."""
     query = request.query_string.decode(errors="replace")
     if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path + query):
         abort(404)
@@ -141,9 +141,9 @@ def log_refusal(reason: str, text: str) -> None:
 
 @contextmanager
 def limited(semaphore: BoundedSemaphore) -> Iterator[None]:
-    """Wait for the semaphore; 503 if too many requests wait for one, or this one does too long.
+    """Hold the semaphore; 503 if too many requests wait already, or this one waits too long.
 
-    Not to be called in a transaction that writes: others would wait, too.
+    Not to be called inside of a transaction that writes: the other writers would wait, too.
     """
     with ExitStack() as acquired:
         for each, seconds in ((queue, 0), (semaphore, QUEUE_SECONDS_MAX)):
@@ -160,8 +160,8 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password_hash: str | None, password: str) -> bool:
-    """Whether the hash is the password's; False without a hash, which takes as long."""
-    # An unknown name must not be told by its time.
+    """Whether the hash is that of the password; without a hash False, after the same time."""
+    # The time must not tell whether the username exists.
     unknown = f"{current_app.config['PASSWORD_HASH']}$nobody$"
     with limited(hashing):
         is_right = check_password_hash(password_hash or unknown, password)

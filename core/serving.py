@@ -1,4 +1,4 @@
-"""For whoever runs the blog: `flask serve`, and /healthz for monitors."""
+"""`flask serve`, `flask reindex`, and /healthz for monitors."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, current_app
 
 from core.database import db
-from core.plugins import Blog
+from core.plugins import Blog, current_blog
 from core.security import skip_cache
 
 BACKLOG = 8  # requests that wait, as a multiple of the threads; browsers open six connections
@@ -30,6 +30,15 @@ def show_health() -> Response:
     db.session.execute(sa.select(1))
     skip_cache()
     return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
+
+
+@pages.cli.command("reindex")
+def reindex() -> None:
+    """Rebuild what extras make from posts, such as the search index."""
+    for name, extra in current_blog().extras.items():
+        if hasattr(extra, "rebuild"):
+            extra.rebuild()
+            click.echo(f"Rebuilt: {name}.")
 
 
 @pages.cli.command("serve")

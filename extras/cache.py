@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and compressed; more pushes out many others
-OVERHEAD = 2_000  # bytes of an entry beside its key and its body
+OVERHEAD = 2_000  # bytes of an entry without its key and its body
 GZIP_MIN = 500  # bytes; less is not worth a header
 GZIP_LEVEL = 6  # 23 kB in 0.5 ms
 WAIT_MAX = 1  # seconds for the version, or for another request that renders the same page
@@ -46,7 +46,7 @@ VERSIONS = {
     "postgresql": "SELECT CASE WHEN NOT pg_is_in_recovery() "
     "THEN pg_current_snapshot()::text || pg_postmaster_start_time()::text END",
 }
-# What a page depends on beside the cookie, in a request's environ.
+# What a page depends on, with the session's cookie, in a request's environ.
 KEY = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
 # Conditions of the first request, which only the cache answers.
 CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
@@ -59,14 +59,14 @@ Key = tuple[str, ...]
 
 
 class Version(NamedTuple):
-    """What a page is made from: a state of the database, and a time until which it holds."""
+    """A version of the database, and the time until which its pages are valid."""
 
     name: object
     due_at: float  # seconds since 1970, when the next scheduled post is published
 
 
 class Reading(NamedTuple):
-    """A version, and how long it can be believed."""
+    """A version that was read, and until when it need not be read again."""
 
     version: Version | None
     checkin: object
@@ -76,9 +76,9 @@ class Reading(NamedTuple):
 class Versions:
     """Reads the version of the database, on a connection that does nothing else.
 
-    It is read at most once per millisecond, and at once after a connection has gone back to the
-    pool: that comes after COMMIT, and before the answer is sent. So a process sees its own writes,
-    and those of others a millisecond later.
+    It is read at most once per millisecond, and again after a check-in: a connection goes back to
+    the pool after COMMIT and before the response is sent. So a process sees its own writes at once,
+    and those of others after a millisecond.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -229,7 +229,7 @@ class Page:
 class PageCache:
     """A WSGI middleware that answers from memory, and asks the app for one page at a time.
 
-    The key of a page holds the session's cookie as it was sent.
+    The cache key has the Cookie header as it was sent, if the session's cookie is in it.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class PageCache:
     def _render_once(
         self, key: Key, version: Version, environ: "WSGIEnvironment"
     ) -> "WSGIApplication":
-        """The page by the first of those who ask at once; the others wait for it."""
+        """The page, rendered by one of the requests in flight for it; the others wait."""
         rendered = Event()
         other = self.in_flight.setdefault((version, key), rendered)
         if other is not rendered:
@@ -286,7 +286,7 @@ class PageCache:
         request = {name: value for name, value in environ.items() if name not in CONDITIONS}
         request["REQUEST_METHOD"] = "GET"
         if len(key) == len(KEY):
-            request.pop("HTTP_COOKIE", None)  # a visitor's, which the key does not hold
+            request.pop("HTTP_COOKIE", None)  # which is not in the key
         caching = request[CACHING] = Caching()
         response = Response.from_app(self.app, request, buffered=True)
         if not is_cacheable(response, caching):

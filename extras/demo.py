@@ -1,12 +1,14 @@
 """`flask demo`: sample users, posts and comments for an empty blog."""
 
 import random
+import re
 import secrets
 import tomllib
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import sqlalchemy as sa
@@ -14,11 +16,13 @@ from flask import Blueprint
 
 from core.commands import progress
 from core.database import atomic, db, now
-from core.plugins import Blog
+from core.plugins import Blog, current_blog
 from core.security import hash_password
+from extras.pictures import Picture, to_webp
 from models import Comment, Post, User
 
 SAMPLE = Path(__file__).parent / "demo.toml"
+PICTURE = re.compile(r"!\[.+\]\((.+\.webp)\)\n\n")  # the group is a file beside the sample
 CHUNK = 1000  # made-up rows in one transaction
 
 commands = Blueprint("demo", __name__, cli_group=None)
@@ -49,14 +53,28 @@ def demo(posts: int, comments: int) -> None:
 
 
 def add_sample(entry: dict[str, Any], users: dict[str, User]) -> None:
-    """Add a post of the sample with its comments."""
-    answers = entry.pop("comments", [])
-    post = Post(**entry | {"author": users[entry["author"]]})
+    """Add a post of the sample with its pictures and comments."""
+    answers, author = entry.pop("comments", []), users[entry["author"]]
+    post = Post(**entry | {"author": author, "body": add_pictures(entry["body"], author)})
     Post.save(post)
     for minutes, answer in enumerate(answers, start=1):
         at = post.published_at + timedelta(minutes=minutes)
         author = users[answer["author"]]
         db.session.add(Comment(post=post, author=author, body=answer["body"], created_at=at))
+
+
+def add_pictures(text: str, author: User) -> str:
+    """Add the text's pictures; the text with their paths, or without them if that extra is off."""
+    blog = current_blog()
+    if "pictures" not in blog.extras:
+        return PICTURE.sub("", text)
+    root = urlsplit(blog.config["URL"] or "").path.rstrip("/")  # of a blog that lives under a path
+    for name in PICTURE.findall(text):
+        with (SAMPLE.parent / name).open("rb") as file:
+            picture = Picture.of(author.id, *to_webp(file))
+        db.session.add(picture)
+        text = text.replace(f"({name})", f"({root}/pictures/{picture.name})")
+    return text
 
 
 def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) -> None:

@@ -1,8 +1,7 @@
 """`flask doctor`: what is wrong or risky about the blog as it is set up here.
 
-Wrong is what opens a door or loses words now, and makes the exit status 1; risky is what may. An
-old schema is upgraded by the start of every command; if it cannot be, or the database cannot be
-reached, the start itself says so, with status 1 too.
+"Wrong" is what lets others in or loses texts now, and makes the exit status 1; "risky" is what may.
+Every command upgrades the database at its start, and says with status 1 if it cannot.
 """
 
 import os
@@ -24,8 +23,8 @@ from extras.backup import LAST_BACKUP
 
 BACKUP_DAYS = 7  # of which the words may be lost
 BACKUP_SECONDS_MAX = BACKUP_DAYS * 24 * 60 * 60
-ROOM = 16 * 1024 * 1024  # bytes that have to fit on the disk: the largest request
-ANSWER_MAX = 5  # seconds until the blog counts as unreachable
+FREE_BYTES_MIN = 16 * 1024 * 1024  # on the disk; as many as the largest request
+ANSWER_MAX = 5  # seconds that the blog has to answer
 LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
 
 
@@ -39,7 +38,7 @@ def init_app(app: Blog) -> None:
 
 @commands.cli.command("doctor")
 def doctor() -> None:
-    """Say what is wrong (exit status 1) or risky about the blog, and what to do."""
+    """Say what is wrong or risky, and what to do. The exit status is 1 for what is wrong."""
     found = [*check_access(), *check_proxies(), *check_storage()]
     found.sort(key=lambda sentence: sentence.startswith("Risky"))
     click.echo("\n".join(found) or "All is well.")
@@ -98,7 +97,7 @@ def check_answer(url: SplitResult, count: int) -> Iterator[str]:
 
 
 def check_storage() -> Iterator[str]:
-    """Whether words can be kept, and are kept twice."""
+    """Whether the database can be written, and was backed up."""
     folder = Path(current_app.instance_path)
     last_backup = folder / LAST_BACKUP
     if db.engine.dialect.name == "sqlite":
@@ -107,7 +106,7 @@ def check_storage() -> Iterator[str]:
         with db.engine.begin() as connection:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(FREE_BYTES_MIN))
     except (OSError, sa.exc.DBAPIError) as error:
         reason = getattr(error, "orig", error)
         advice = "Free some space, or give the blog's user the right."

@@ -54,7 +54,7 @@ def username_and_ip() -> str:
 
 
 def user_id() -> str:
-    """The id of who is logged in, or ""."""
+    """The id of the logged-in user, or ""."""
     return str(current_user.id or "")
 
 

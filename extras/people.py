@@ -161,12 +161,13 @@ def public_url(endpoint: str, **values: str) -> str:
 
 def reset_token(user: User) -> str:
     """For a link by which the user sets a new password, once."""
+    # "mark" is what links that were sent before have, too.
     claims: dict[str, str | int] = {"user": user.id, "mark": digest(user.password_hash)}
     return sign("reset", timedelta(hours=RESET_HOURS), claims)
 
 
 def digest(password_hash: str) -> str:
-    """What the link holds of the password that it replaces."""
+    """A digest of the stored hash: the link ends when the password changes."""
     return hashlib.blake2b(password_hash.encode(), digest_size=16).hexdigest()
 
 
@@ -192,7 +193,7 @@ def make_reset_link(username: str) -> ResponseReturnValue:
 @pages.cli.command("reset-link", cls=Command)
 @click.argument("name")
 def print_reset_link(name: str) -> None:
-    """Print a link by which the person of that NAME can set a new password, once."""
+    """Print a link for a new password of the user NAME."""
     user = db.session.scalar(User.named(name))
     if not user:
         raise click.ClickException(f"There is no account called {name}.")

@@ -51,7 +51,8 @@ HTML = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 LINK_TARGET = re.compile(r"\]\([^()\s]*(?:\s+\"[^\"]*\")?\)")
-# Stars within a word are no spaces; the bound keeps hostile lines from taking seconds.
+# Removed without a space, since it can stand within a word. The bound is for hostile lines,
+# which would take seconds.
 EMPHASIS = re.compile(r"(\*{1,3}|~~)(?=\S)([^\n]{1,200}?)(?<=\S)\1")
 TABLES = {
     "sqlite": [
@@ -70,7 +71,7 @@ TABLES = {
 }
 
 
-pages = Blueprint("search", __name__, cli_group=None)
+pages = Blueprint("search", __name__)
 
 
 class Phrase(NamedTuple):
@@ -170,7 +171,7 @@ def is_current() -> bool:
 
 
 def rebuild() -> None:
-    """Make the index anew, some posts at a time, so that others write meanwhile.
+    """Rebuild the index, some posts at a time, so that others can write meanwhile.
 
     If it is killed, the next start does it again; two processes at once do the same work twice.
     """
@@ -309,10 +310,3 @@ def search_posts() -> ResponseReturnValue:
         query=query,
         pattern=pattern(phrases),
     )
-
-
-@pages.cli.command("reindex")
-def reindex() -> None:
-    """Make the index of the search anew."""
-    rebuild()
-    click.echo("The search index is made anew.")

@@ -129,7 +129,7 @@ def write_rows(_sender: object, posts: Sequence[Post]) -> None:
 
 
 def rebuild() -> None:
-    """Write the rows of all posts anew, some posts at a time, so that others write meanwhile."""
+    """Rewrite the rows of all posts, some posts at a time, so that others can write meanwhile."""
     last_id = 0
     while True:
         with atomic():

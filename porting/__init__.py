@@ -42,7 +42,10 @@ def export_account() -> ResponseReturnValue:
 @pages.cli.command("export", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def export_blog(file: Path) -> None:
-    """Write the whole blog to a new FILE.zip, as Markdown, JSON lines and pictures."""
+    """Write the whole blog to a new FILE.zip.
+
+    It holds posts as Markdown, users and comments as JSON lines, and pictures.
+    """
     from porting.exporter import export
 
     with creating(file):
@@ -60,7 +63,9 @@ def export_blog(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--author", default="", help="Whose posts are those that name no author.")
 def import_blog(file: Path, author: str) -> None:
-    """Read an export of a blog, of WordPress, or a folder of Markdown files. Repeat it at will.
+    """Add what an export, WordPress or Markdown files hold.
+
+    FILE is an export of a blog or of WordPress, or a folder of Markdown files. It can be repeated.
 
     The exit status is 1 when anything was left out that a person wrote.
     """

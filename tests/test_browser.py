@@ -133,7 +133,17 @@ def test_a_journey(browser, base, scripts, check):
 def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     app.test_cli_runner().invoke(args=["demo"])
     page = browser.new_page()
-    for path in ("/", "/posts/2/what-a-post-can-hold", "/posts/5/", "/posts/7/", "/login", "/x"):
+    for path in (
+        "/",
+        "/posts/2/what-a-post-can-hold",
+        "/posts/4/",
+        "/posts/5/",
+        "/posts/8/",
+        "/posts/9/",
+        "/posts/10/",
+        "/login",
+        "/x",
+    ):
         page.goto(base + path)
         check(page)
     page.goto(base)
@@ -145,7 +155,7 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     write(page, "Mine", "Some text.")
     comment(page, "A comment.")
     check(page)
-    own = ("/posts/8/edit", "/posts/8/delete", "/comments/12/edit", "/comments/12/delete")
+    own = ("/posts/11/edit", "/posts/11/delete", "/comments/23/edit", "/comments/23/delete")
     for path in (
         *own,
         "/posts/1/edit",
@@ -159,7 +169,7 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     ):
         page.goto(base + path)
         check(page)
-    page.goto(f"{base}/posts/8/edit")
+    page.goto(f"{base}/posts/11/edit")
     follow(page, "button", "Preview")
     check(page)
     page.goto(f"{base}/posts/new")
