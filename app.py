@@ -1,7 +1,7 @@
 """The blog: `create_app()`, then its pages: reading, writing, comments, signing in and out."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from core import config, database, errors, plugins, security, serving
 from core.database import atomic, db, lock_or_404, now
 from core.pagination import ID_MAX, NEVER, parse_id, requested_page, requested_position
 from core.plugins import Blog, current_blog, post_published
+from core.rendering import excerpt
 from core.security import log_refusal, private, skip_cache
 from forms import USERNAME_TAKEN, CommentForm, Form, LogInForm, PostForm, SignUpForm
 from models import (
@@ -40,26 +41,28 @@ from models import (
 )
 
 SESSION_LIFETIME = timedelta(hours=24)  # of a session that ends with its browser
-ACTIONS = ("publish", "draft", "preview")  # of the form of a post; extras may have others
+SAVING = ("publish", "draft")  # values of the buttons of a post's form that save it
+ACTIONS = (*SAVING, "preview")  # those of extras, such as "picture", are theirs to handle
 COMMENT_PENDING = "Your comment waits for approval. Until then nobody else reads it."
 SIGN_UP_REFUSED = {
     "closed": "New accounts are not made here at present.",
     "invite": "A new account needs an invitation, which works once. Ask the owner for a new one.",
 }
-# The extras of BLOG_EXTRAS=all, in the order in which they plug in: in menus, too. The last two
+# The modules of BLOG_EXTRAS=all, in the order in which they plug in: in menus, too. The last two
 # wrap what is there before them.
-EXTRAS = [
-    *("extras.tags", "extras.pictures", "extras.search", "extras.archive", "extras.feeds"),
-    *("extras.privacy", "extras.people", "extras.moderation", "extras.account", "porting"),
-    *("extras.backup", "extras.doctor", "extras.demo", "extras.cache", "extras.limits"),
-]
-# Values of settings that have an effect only with their extra.
-SETTINGS_OF_EXTRAS = [
+BUILT_IN_EXTRAS = (
+    "extras.tags extras.pictures extras.search extras.archive extras.feeds extras.privacy "
+    "extras.people extras.moderation extras.account porting extras.backup extras.doctor "
+    "extras.demo extras.cache extras.limits"
+).split()
+# A setting, its value, and the extra without which it would have no effect.
+REQUIRED_EXTRAS = [
     ("SIGNUP", "invite", "people"),
     ("MODERATION", "first", "moderation"),
     ("MODERATION", "all", "moderation"),
 ]
 
+# Endpoints are named for the page: `posts.new` is the view `new_post`.
 posts = Blueprint("posts", __name__)
 users = Blueprint("users", __name__)
 comments = Blueprint("comments", __name__)
@@ -73,8 +76,8 @@ def create_app(instance_path: str | None = None, **settings: object) -> Blog:
     """The WSGI application; `settings` go over the environment, without its BLOG_ prefix."""
     app = Blog(__name__, instance_path)
     config.load(app, settings)
-    app.extras = plugins.load_extras(app.config["EXTRAS"], EXTRAS)
-    for name, value, extra in SETTINGS_OF_EXTRAS:
+    app.extras = plugins.load_extras(app.config["EXTRAS"], BUILT_IN_EXTRAS)
+    for name, value, extra in REQUIRED_EXTRAS:
         if app.config[name] == value and extra not in app.extras:
             raise config.SettingError(f"BLOG_{name}={value} needs the extra {extra!r}.")
     database.init_app(app)
@@ -88,24 +91,24 @@ def create_app(instance_path: str | None = None, **settings: object) -> Blog:
     app.csrf_form_endpoints |= {"auth.log_in", "auth.sign_up"}
     for plugin in app.extras.values():
         plugin.init_app(app)
-    plugins.rebuild_rows(app, EXTRAS)
+    plugins.rebuild_rows(app, BUILT_IN_EXTRAS)
     add_hooks(app)
     errors.init_app(app)
     return app
 
 
 def add_hooks(app: Blog) -> None:
-    """What happens around every view, in this order."""
+    """What the blog does around every view, in this order."""
     # Before anything reads the form, which may be too large.
     app.before_request(security.refuse_odd_requests)
     # Before CSRFProtect: whatever is sent there, strangers learn nothing of the owner's pages.
     app.before_request(hide_owner_pages)
     # Before the views, which save what was sent.
     CSRFProtect(app)
-    # Flask's cookie is set after this, when it is known whether the response depends on it.
+    # Before Flask saves the session: that sets the cookie, or adds Vary.
     app.after_request(security.add_headers)
     app.session_interface = security.SessionInterface()
-    # Around all of it, and around the page cache, whose keys hold the scheme and the host.
+    # Outermost: the page cache's keys have the scheme and the host of the visitor.
     if count := app.config["PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, count, count, count)  # type: ignore[method-assign]
 
@@ -119,7 +122,7 @@ def hide_owner_pages() -> None:
 
 
 def post_url(post: Post, anchor: str | None = None, before: int | None = None) -> str:
-    """The post's path; `before` is the id of the comment that follows those that it shows."""
+    """The post's path; with `before`, it shows the comments whose ids are below this one."""
     return url_for("posts.show", id=post.id, slug=post.slug, before=before, _anchor=anchor)
 
 
@@ -154,18 +157,22 @@ def show_list(
     sort_key: sa.Tuple | None = None,
     heading: str = "",
     parameters: Mapping[str, object] | None = None,
+    summarize: Callable[[str], str] = excerpt,
     **context: object,
 ) -> ResponseReturnValue:
     """One page of the posts; 404 for a page that does not exist.
 
-    `parameters` are those of the list in the query string, such as a search's `q`.
+    `parameters` are those of the list in the query string, such as a search's `q`; `summarize`
+    makes the words of a post's text that the list shows.
     """
     sort_key = Post.sort_key() if sort_key is None else sort_key
-    page = requested_page(rows, sort_key, PAGE_SIZE, **(parameters or {}))
-    context |= {"parameters": parameters or {}}
-    if position := requested_position():
+    parameters = parameters or {}
+    page = requested_page(rows, sort_key, PAGE_SIZE, **parameters)
+    position = requested_position()
+    if position:
         heading = f"{heading or 'Posts'}, {position}"
-    return render_template(template, page=page, heading=heading, position=position, **context)
+    context |= {"parameters": parameters, "summarize": summarize, "position": position}
+    return render_template(template, page=page, heading=heading, **context)
 
 
 @posts.get("/posts/<id:id>/", strict_slashes=False, endpoint="show")
@@ -176,14 +183,13 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     if slug != post.slug:
         return redirect(post_url(post), 301)
     before = request.args.get("before", ID_MAX, type=parse_id)
-    query = Comment.for_post(post, current_user).where(Comment.id < before)
-    found = db.session.scalars(query.limit(COUNT_MAX + 1)).all()
+    found = comments_of(post, before)
     for comment in found:
         if comment.is_pending:
             security.make_private()
         if comment.is_editable_by(current_user):
             security.cache_until(comment.editable_until)
-    # The form would set a cookie, and visitors have none.
+    # Its CSRF token would set a cookie, and visitors get none.
     is_open = post.is_published and not post.comments_closed
     form = CommentForm() if current_user.is_authenticated and is_open else None
     context = {"comments": found, "is_older": before < ID_MAX, "form": form}
@@ -192,10 +198,21 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
 
 def visible_post(id: int) -> Post:
     """The post; 404 unless the user may read it."""
-    post: Post = db.first_or_404(Post.visible_to(current_user).where(Post.id == id))
+    post = db.session.scalar(Post.visible(), reader(id=id)) or abort(404)
     if not post.is_published:
         security.make_private()
     return post
+
+
+def comments_of(post: Post, before: int = ID_MAX) -> Sequence[Comment]:
+    """The post's newest comments with ids below `before` that the user may read, newest first."""
+    query = Comment.for_post(with_pending=post.is_editable_by(current_user))
+    return db.session.scalars(query, reader(post_id=post.id, before=before)).all()
+
+
+def reader(**parameters: int) -> dict[str, object]:
+    """The parameters of a query about what the user may read."""
+    return {"user_id": current_user.id, "is_owner": current_user.is_owner, **parameters}
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -230,10 +247,12 @@ def write_post(post: Post) -> ResponseReturnValue:
     for part in form.parts.values():
         part.before_validation(form)
     action = request.form.get("action", "publish")
+    # Parts may have found errors before; then the form is not validated.
+    is_valid = form.is_submitted() and action in ACTIONS and not form.errors and form.validate()
+    if is_valid and action in SAVING:
+        return save_post(post, form, action)
     if not form.is_submitted():
         form.version.data = post.version
-    elif not form.errors and action in ACTIONS and form.validate() and action != "preview":
-        return save_post(post, form, action)
     is_preview = action == "preview" and not form.errors
     return render_template("posts/form.html", form=form, post=post, preview=is_preview), form.status
 
@@ -243,7 +262,7 @@ def save_post(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
     was_published = post.is_published if post.id else False
     try:
         post, is_conflict = store_post(post, form, action)
-    except sa.exc.IntegrityError:  # of two clicks at once, this is the second
+    except sa.exc.IntegrityError:  # a second click has inserted the same submission
         post, is_conflict = store_post(post, form, action)
     if is_conflict:
         form.version.data = post.version
@@ -258,27 +277,33 @@ def save_post(post: Post, form: PostForm, action: str) -> ResponseReturnValue:
 
 
 def store_post(post: Post, form: PostForm, action: str) -> tuple[Post, bool]:
-    """The post as it is saved; or as it is, and True, if it was edited elsewhere meanwhile."""
+    """Save the post: it and False; or, on an edit conflict, the stored post and True."""
     author_id, is_new = post.author_id, not post.id
     with atomic():
         if is_new:
-            # A second click, or Back and another one, leads to the post of the first.
-            submission = {"author_id": author_id, "submission": form.submission.data}
-            same = sa.select(Post).filter_by(**submission).with_for_update(of=Post)
-            post = db.session.scalar(same) or Post(**submission, published_at=NEVER)
-            is_same = (post.title, post.body) == (form.title.data, form.body.data)
-            is_conflict = bool(post.edited_at) and not is_same
+            post, is_conflict = submitted_post(author_id, form)
         else:
             post = lock_or_404(Post, post.id)
             is_conflict = form.version.data not in (None, "", post.version)
-            post.edited_at = post.edited_at if is_conflict else now()
         if not is_conflict:
             was_draft = post.is_draft
             form.populate_post(post, action)
+            post.edited_at = post.edited_at if is_new else now()
             Post.save(post)
             if was_draft and not post.is_draft:
                 post_published.send(current_blog(), post=post)
     return post, is_conflict
+
+
+def submitted_post(author_id: int, form: PostForm) -> tuple[Post, bool]:
+    """The post of the form's submission, a new one unless a click before made it.
+
+    And whether its texts have been edited since, so that the form must not replace them.
+    """
+    submission = {"author_id": author_id, "submission": form.submission.data}
+    query = sa.select(Post).filter_by(**submission).with_for_update(of=Post)
+    post = db.session.scalar(query) or Post(**submission, published_at=NEVER)
+    return post, bool(post.edited_at) and not form.has_texts_of(post)
 
 
 @posts.get("/drafts", endpoint="drafts")
@@ -327,7 +352,7 @@ def new_comment(id: int) -> ResponseReturnValue:
         abort(403, "This post takes no more comments.")
     if not form.validate_on_submit():
         return render_template("comments/form.html", form=form, post=post), form.status
-    path = post_url(post)
+    path = post_url(post)  # before the transaction, in which the post would be read again
     comment = add_comment(post.id, form)
     return redirect(f"{path}#comment-{comment.id}", 303)
 
@@ -340,7 +365,7 @@ def add_comment(post_id: int, form: CommentForm) -> Comment:
     try:
         with atomic():
             comment.save()
-    except sa.exc.IntegrityError:  # this is the second click, or the post was deleted
+    except sa.exc.IntegrityError:  # the same submission is there, or the post was deleted
         same = sa.select(Comment).filter_by(author_id=author_id, submission=submission)
         found: Comment = db.first_or_404(same)
         return found
@@ -353,9 +378,8 @@ def add_comment(post_id: int, form: CommentForm) -> Comment:
 def show_comment(id: int) -> ResponseReturnValue:
     """Lead to the page of the post on which the comment stands."""
     comment = visible_comment(id)
-    newer = Comment.for_post(comment.post, current_user).where(Comment.id > id)
-    is_older = len(db.session.scalars(newer.limit(COUNT_MAX)).all()) == COUNT_MAX
-    before = id + 1 if is_older else None
+    newest = comments_of(comment.post)[:COUNT_MAX]
+    before = None if comment in newest else id + 1
     return redirect(post_url(comment.post, f"comment-{id}", before), 303)
 
 
@@ -402,8 +426,7 @@ def delete_comment(id: int) -> ResponseReturnValue:
 
 def visible_comment(id: int) -> Comment:
     """The comment; 404 unless the user may read it."""
-    comment: Comment = db.first_or_404(Comment.visible_to(current_user).where(Comment.id == id))
-    return comment
+    return db.session.scalar(Comment.visible(), reader(id=id)) or abort(404)
 
 
 # Signing in and out -------------------------------------------------------------------------------
@@ -412,16 +435,16 @@ def visible_comment(id: int) -> Comment:
 @auth.route("/signup", methods=["GET", "POST"], endpoint="sign_up")
 def sign_up() -> ResponseReturnValue:
     """Make an account and log in to it. 403 where sign-up is closed, or needs an invitation."""
-    config = current_app.config
+    settings = current_app.config
     invitation = read_invitation(request.args.get("invitation", ""))
-    signup, invitation_id = config["SIGNUP"], invitation.get("id")
+    signup, invitation_id = settings["SIGNUP"], invitation.get("id")
     if not User.may_sign_up(signup, invitation_id):
         abort(403, SIGN_UP_REFUSED[signup])
     form = SignUpForm()
     form.account_name = form.username.data or ""
     if form.validate_on_submit():
         password_hash = security.hash_password(form.password.data)
-        may = invitation.get("may", config["NEW_ACCOUNTS_MAY"])
+        may = invitation.get("may", settings["NEW_ACCOUNTS_MAY"])
         try:
             with atomic():
                 user = User.create(form.username.data, password_hash, may, signup, invitation_id)
@@ -451,6 +474,7 @@ def log_in() -> ResponseReturnValue:
         password_hash = user.password_hash if user else None
         if security.check_password(password_hash, form.password.data) and user:
             with atomic():
+                # While the password was hashed, it may have changed, or a ban begun.
                 user = db.session.scalar(User.with_password(user.id, str(password_hash)))
                 if user:
                     start_session(user, form.remember.data)
@@ -484,7 +508,7 @@ def ask_to_log_in() -> ResponseReturnValue:
 @login_manager.user_loader
 def load_user(session_id: str) -> User | None:
     """The user of the session whose id the cookie carries; None when it has ended."""
-    row = db.session.execute(Session.users(), {"session_id": session_id}).first()
+    row = db.session.execute(Session.with_user(), {"session_id": session_id}).first()
     if not row or row.ends_at <= now():
         return None
     security.cache_until(row.ends_at)
@@ -494,7 +518,7 @@ def load_user(session_id: str) -> User | None:
 
 
 def start_session(user: User, is_permanent: bool = False) -> None:
-    """Log the user in, if `is_permanent` past the browser's end."""
+    """Log the user in; `is_permanent`: also after the browser was closed."""
     end_session()
     session.permanent = is_permanent
     lifetime = current_app.permanent_session_lifetime if is_permanent else SESSION_LIFETIME

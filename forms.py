@@ -4,7 +4,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cache
 
 from flask import current_app, request
@@ -16,7 +16,7 @@ from core.database import db, now
 from core.pagination import EPOCH, NEVER
 from core.rendering import normalize_text
 from core.security import log_refusal
-from models import DELETED_PREFIX, TITLE_MAX, USERNAME_MAX, Post, User
+from models import DELETED_PREFIX, TEXT_FIELDS, TITLE_MAX, USERNAME_MAX, Post, User
 
 USERNAME_MIN = 2  # characters
 PASSWORD_MIN, PASSWORD_MAX = 8, 128  # characters; NIST SP 800-63B asks for 8 and at least 64
@@ -73,7 +73,7 @@ def new_submission() -> str:
 
 
 class SubmissionField(fields.HiddenField):
-    """A random value that tells a second click from a second text."""
+    """An idempotency key, which tells a second click from a second text."""
 
     data: str
 
@@ -84,7 +84,7 @@ class SubmissionField(fields.HiddenField):
 
 
 class Length:
-    """A validator of a text's length; unlike `maxlength`, it lets no browser cut what is pasted."""
+    """A validator of a text's length. No `maxlength`: with it, browsers cut what is pasted."""
 
     def __init__(self, least: int, most: int) -> None:
         self.least, self.most = least, most
@@ -149,7 +149,7 @@ class LogInForm(Form):
 
 
 class PasswordForm(Form):
-    """A new password for the account whose username is `account_name`."""
+    """A new password for the account whose username is `account_name`, which the view sets."""
 
     account_name = ""
     password = SecretField(
@@ -166,7 +166,7 @@ class PasswordForm(Form):
 
 
 class SignUpForm(HoneypotForm, PasswordForm):
-    """What a new account needs. Whether the name is free, the database decides."""
+    """What a new account needs. That the name is free is checked here, and ensured by an index."""
 
     username = LineField(
         "Username", [DataRequired("Choose a username."), Length(USERNAME_MIN, USERNAME_MAX)]
@@ -196,7 +196,7 @@ class PostForm(Form):
     def __init__(self, post: Post, parts: Mapping[str, type["PostFormPart"]]) -> None:
         """Begin with the post as it is, and a part of each kind."""
         at = post.published_at.astimezone(current_app.config["ZONE"]) if post.is_scheduled else None
-        data = {name: getattr(post, name) for name in ("title", "body", "comments_closed")}
+        data = {name: getattr(post, name) for name in (*TEXT_FIELDS, "comments_closed")}
         super().__init__(data | {"publish_at": at and at.replace(tzinfo=None)})
         self.parts = {name: part(post) for name, part in parts.items()}
 
@@ -215,7 +215,7 @@ class PostForm(Form):
         return errors
 
     def validate_publish_at(self, field: Field) -> None:
-        """Read the time in the blog's zone, which skips an hour in spring."""
+        """Read the time in the blog's zone. One that the clocks skip comes back changed."""
         if not field.data:
             raise ValidationError("Write it like 2031-12-24T18:30.")
         if not EPOCH.year < field.data.year < NEVER.year:
@@ -225,20 +225,21 @@ class PostForm(Form):
             raise ValidationError("The clocks skip this time. Choose another.")
         field.data = at
 
-    def published_at(self, before: datetime, action: str) -> datetime:
-        """When the post is published that was to be `before`, an aware time."""
-        if action == "draft":
-            return NEVER
-        return self.publish_at.data or min(before, now())
+    def has_texts_of(self, post: Post) -> bool:
+        """Whether the texts in the form are those of the post."""
+        return all(self[name].data == getattr(post, name) for name in TEXT_FIELDS)
 
     def populate_post(self, post: Post, action: str) -> None:
-        """Put what was typed into the post."""
-        is_changed = (post.title, post.body) != (self.title.data, self.body.data)
-        if post.id and post.is_published and is_changed:
+        """Put what was typed into the post; `action` is "publish" or "draft"."""
+        if post.id and post.is_published and not self.has_texts_of(post):
             post.updated_at = now()
-        post.title, post.body = self.title.data, self.body.data
+        for name in TEXT_FIELDS:
+            setattr(post, name, self[name].data)
         post.comments_closed = self.comments_closed.data
-        post.published_at = self.published_at(post.published_at, action)
+        if action == "draft":
+            post.published_at = NEVER
+        else:
+            post.published_at = self.publish_at.data or min(post.published_at, now())
         for part in self.parts.values():
             part.populate_post(post)
 

@@ -36,11 +36,17 @@ PAGE_SIZE = 10  # posts in a list
 COUNT_MAX = 1_000  # comments that are counted, more are "1,000+"; and that are on a page
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 RESERVED_SLUGS = {"edit", "delete", "comments"}  # pages of a post, at the same path as its slug
+TEXT_FIELDS = ("title", "body")  # columns of a post that `PostForm` fills in, with the same names
 ROLES = ("owner", "author", "member")  # who does everything, posts, or comments alone
 DELETED_PREFIX = "deleted-"  # of the username of an account that is no more
-# Conditions of partial indexes, which a query has to repeat word by word.
+# Conditions of partial indexes. A query needs the same text, or the index is not used.
 IS_PENDING = sa.text("state = 'pending'")
 IS_BANNED = sa.text("banned_at IS NOT NULL")
+# Parameters of queries: the user who reads.
+USER_ID, IS_OWNER = (
+    sa.bindparam("user_id", type_=sa.Integer),
+    sa.bindparam("is_owner", type_=sa.Boolean),
+)
 NEW_IDS = {"sqlite_autoincrement": True}  # ids are never used again: old links stay dead
 
 
@@ -156,7 +162,7 @@ class User(Base):
 
     @classmethod
     def with_password(cls, user_id: int, password_hash: str) -> sa.Select["User"]:
-        """`Select` of that User, locked, unless banned or with another password by then."""
+        """`Select` of that User, locked, if not banned and the hash is unchanged."""
         is_same = (cls.id == user_id) & (cls.password_hash == password_hash)
         return sa.select(cls).where(is_same, cls.banned_at.is_(None)).with_for_update()
 
@@ -199,10 +205,11 @@ class Session(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     ends_at: Mapped[datetime] = mapped_column(index=True)
 
+    # Statements that do not differ are built once: that takes longer than running them.
     @classmethod
     @cache
-    def users(cls) -> sa.Select[User, datetime]:
-        """`Select` of the User of the session with the parameter `session_id`, and of its end."""
+    def with_user(cls) -> sa.Select[User, datetime]:
+        """`Select` of the User of the session `:session_id`, unless banned, and of its end."""
         query = sa.select(User, cls.ends_at).join(cls)
         return query.where(cls.id == sa.bindparam("session_id"), User.banned_at.is_(None))
 
@@ -231,23 +238,29 @@ class Comment(Base):
     )
 
     @classmethod
-    def visible_to(cls, user: User | AnonymousUser) -> sa.Select["Comment"]:
-        """`Select` of the Comments that the user may read.
+    @cache
+    def visible(cls) -> sa.Select["Comment"]:
+        """`Select` of the Comment `:id`, if the user `:user_id`, who `:is_owner`, may read it.
 
         Pending ones are visible to who wrote them, to the author of the post, and to owners.
         """
-        theirs = (cls.author_id == user.id) | (Post.author_id == user.id) | user.is_owner
-        query = sa.select(cls).join(cls.post).where(Post.is_visible_to(user))
-        query = query.where(cls.author_id.not_in(User.banned()))
-        return query.where((cls.state == "shown") | theirs)
+        is_own = (cls.author_id == USER_ID) | (Post.author_id == USER_ID) | IS_OWNER
+        query = sa.select(cls).join(cls.post).where(cls.id == sa.bindparam("id"))
+        query = query.where(Post.is_visible(), cls.author_id.not_in(User.banned()))
+        return query.where((cls.state == "shown") | is_own)
 
     @classmethod
-    def for_post(cls, post: "Post", user: User | AnonymousUser) -> sa.Select["Comment"]:
-        """`Select` of the Comments that the user may read on a post of theirs, newest first."""
-        query = sa.select(cls).where(cls.post_id == post.id, cls.author_id.not_in(User.banned()))
-        if not post.is_editable_by(user):
-            query = query.where((cls.state == "shown") | (cls.author_id == user.id))
-        return query.order_by(cls.id.desc())
+    @cache
+    def for_post(cls, with_pending: bool = False) -> sa.Select["Comment"]:
+        """`Select` of the Comments on the post `:post_id`, before the id `:before`, newest first.
+
+        COUNT_MAX + 1 of them, of which the pending ones only those of `:user_id`, or all.
+        """
+        query = sa.select(cls).where(cls.post_id == sa.bindparam("post_id"))
+        query = query.where(cls.id < sa.bindparam("before"), cls.author_id.not_in(User.banned()))
+        if not with_pending:
+            query = query.where((cls.state == "shown") | (cls.author_id == USER_ID))
+        return query.order_by(cls.id.desc()).limit(COUNT_MAX + 1)
 
     @staticmethod
     def submission_digest(submission: str, body: str) -> str:
@@ -302,9 +315,12 @@ class Post(Base):
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
     title: Mapped[str] = mapped_column(sa.String(TITLE_MAX))
     body: Mapped[str]
-    tags: Mapped[list[str]] = mapped_column(sa.JSON().with_variant(JSONB, "postgresql"), default=[])
+    # Of extras/tags.py; here, since feeds, search and exports have them.
+    tags: Mapped[list[str]] = mapped_column(
+        sa.JSON().with_variant(JSONB, "postgresql"), default=list
+    )
     created_at: Mapped[datetime] = mapped_column(default=now)
-    published_at: Mapped[datetime] = mapped_column(default=now)
+    published_at: Mapped[datetime] = mapped_column(default=now)  # NEVER for a draft
     updated_at: Mapped[datetime | None]
     edited_at: Mapped[datetime | None]  # when the form to edit it was last saved
     comments_closed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
@@ -344,9 +360,10 @@ class Post(Base):
 
     @property
     def version(self) -> str:
-        """A digest of whatever a form can change."""
-        state = f"{self.title}\0{self.body}\0{self.tags}\0{self.published_at}{self.comments_closed}"
-        return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+        """A digest of what the form of a post can change, by which edit conflicts are noticed."""
+        texts = [getattr(self, name) for name in TEXT_FIELDS]
+        state = [*texts, self.tags, self.published_at, self.comments_closed]
+        return hashlib.blake2b(repr(state).encode(), digest_size=8).hexdigest()
 
     @property
     def changed_at(self) -> datetime:
@@ -365,12 +382,13 @@ class Post(Base):
 
     @hybrid_property
     def is_published(self) -> bool:
-        """Whether all may read it: the one rule of visibility, in Python and in SQL."""
+        """Whether all may read it, in Python and in SQL."""
         return self.published_at <= now() and not self.author.banned_at
 
     @is_published.inplace.expression
     @classmethod
     def _is_published(cls) -> sa.ColumnElement[bool]:
+        # The time at which the query runs, or an earlier one that is passed as `:until`.
         is_due = cls.published_at <= sa.bindparam("until", callable_=now)
         return is_due & cls.author_id.not_in(User.banned())
 
@@ -407,14 +425,15 @@ class Post(Base):
         return query.order_by(*newest_first(cls.sort_key()))
 
     @classmethod
-    def visible_to(cls, user: User | AnonymousUser) -> sa.Select["Post"]:
-        """`Select` of the Posts that the user may read: published and own ones, owners all."""
-        return sa.select(cls).where(cls.is_visible_to(user))
+    @cache
+    def visible(cls) -> sa.Select["Post"]:
+        """`Select` of the Post `:id`, if the user `:user_id`, who `:is_owner`, may read it."""
+        return sa.select(cls).where(cls.id == sa.bindparam("id"), cls.is_visible())
 
     @classmethod
-    def is_visible_to(cls, user: User | AnonymousUser) -> sa.ColumnElement[bool]:
-        """The condition of `visible_to`."""
-        return cls.is_published | (cls.author_id == user.id) | user.is_owner
+    def is_visible(cls) -> sa.ColumnElement[bool]:
+        """The rule of `visible`: published and own posts, and for owners all."""
+        return cls.is_published | (cls.author_id == USER_ID) | IS_OWNER
 
     def is_editable_by(self, user: User | AnonymousUser) -> bool:
         """Its author and the owner edit and delete a post."""

@@ -16,7 +16,7 @@ from cachetools import LRUCache, cached
 from cachetools.keys import hashkey
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.tasklists import tasklists_plugin
 from pygments import highlight
@@ -122,21 +122,22 @@ def _cut(text: str, most: int) -> str:
     return f"{cut.rstrip(',.;:')} …"
 
 
-def snippet(text: str, pattern: str) -> tuple[str, str, str]:
-    """The first match in the plain text, with what stands before and after it.
+def snippet(text: str, pattern: str) -> Markup:
+    """The first match in the plain text, highlighted, with the words before and after it.
 
-    The pattern is sought in folded text. Without a match: the excerpt, and nothing.
+    The pattern is a regular expression for folded text. Without a match: the excerpt.
     """
     words = plain_text(text)
     folded = [fold(character) for character in words]
     match = re.search(pattern, "".join(folded))
     if not match:
-        return excerpt(text), "", ""
+        return escape(excerpt(text))
     # Where each character begins in the folded text, which may be longer or shorter.
     starts = list(accumulate(map(len, folded), initial=0))
     begin, end = bisect_right(starts, match.start()) - 1, bisect_left(starts, match.end())
     before = _cut(words[:begin][::-1], SNIPPET_MAX)[::-1]  # reversed, for its end is what is near
-    return before, words[begin:end], _cut(words[end:], SNIPPET_MAX)
+    after = _cut(words[end:], SNIPPET_MAX)
+    return Markup("{}<mark>{}</mark>{}").format(before, words[begin:end], after)
 
 
 @lru_cache(maxsize=CACHED_MAX)

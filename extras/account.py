@@ -64,7 +64,7 @@ class DeleteAccountForm(CurrentPasswordForm):
 
 def init_app(app: Blog) -> None:
     """Plug in."""
-    app.slots["navigation"].append("account/navigation.html")
+    app.slots["user_navigation"].append("account/navigation.html")
     app.register_blueprint(pages)
 
 

@@ -17,7 +17,8 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Event, Lock
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import sqlalchemy as sa
 from cachetools import LRUCache
@@ -29,9 +30,6 @@ from core.database import db, now
 from core.plugins import Blog
 from core.security import CACHING, IMMUTABLE, Caching
 from models import Post, User
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and compressed; more pushes out many others
 OVERHEAD = 2_000  # bytes of an entry without its key and its body
@@ -65,14 +63,6 @@ class Version(NamedTuple):
     due_at: float  # seconds since 1970, when the next scheduled post is published
 
 
-class Reading(NamedTuple):
-    """A version that was read, and until when it need not be read again."""
-
-    version: Version | None
-    checkin: object
-    until: float  # of the monotonic clock
-
-
 class Versions:
     """Reads the version of the database, on a connection that does nothing else.
 
@@ -86,7 +76,9 @@ class Versions:
         self.lock = Lock()
         self.connection: Any = None  # of the driver
         self.checkin = object()  # another one after each
-        self.reading = Reading(None, None, -inf)
+        # The last version, the check-in before it was read, and until when it need not be read
+        # again, by the monotonic clock. One value, so that no thread sees a part of it.
+        self.reading: tuple[Version | None, object, float] = (None, None, -inf)
         sa.event.listen(engine, "checkin", self._note_checkin)
         sa.event.listen(engine, "engine_disposed", self._disconnect)
 
@@ -102,28 +94,30 @@ class Versions:
             version, checkin, until = self.reading
             if checkin is self.checkin and monotonic() < until:
                 return version
-            self.reading = self._read()
-            return self.reading.version
+            return self._read()
         finally:
             self.lock.release()
 
-    def _read(self) -> Reading:
+    def _read(self) -> Version | None:
         """Read the version; a check-in that comes meanwhile makes the next request read again."""
         checkin, asked_at = self.checkin, monotonic()
+        last, _, _ = self.reading
         try:
             name = self._name()
-            last = self.reading.version
             if name is None:
                 version = None
             elif last and name == last.name and time() < last.due_at:
                 version = last
             else:
-                version = Version(name, self._due_at())
+                with self.engine.connect() as connection:
+                    due = connection.scalar(next_due())
+                version = Version(name, due.timestamp() if due else inf)
         except Exception:  # whatever it is: pages are rendered, and say what is wrong
             self._close()
             version = None
         left = version.due_at - time() if version else inf
-        return Reading(version, checkin, asked_at + min(VERSION_MAX, left))
+        self.reading = (version, checkin, asked_at + min(VERSION_MAX, left))
+        return version
 
     def _name(self) -> object:
         """The database's own word for its version, None for unknown."""
@@ -144,11 +138,6 @@ class Versions:
             self.connection.autocommit = True  # or it would stay in a transaction
         self.process, self.connected = os.getpid(), object()
 
-    def _due_at(self) -> float:
-        with self.engine.connect() as connection:
-            due = connection.scalar(next_due())
-        return due.timestamp() if due else inf
-
     def _note_checkin(self, *_: object) -> None:
         self.checkin = object()
 
@@ -165,7 +154,7 @@ class Versions:
         # To close a connection of the parent process would end it there.
         if self.connection and self.process == os.getpid():
             self.connection.close()
-        self.connection, self.reading = None, Reading(None, None, -inf)
+        self.connection, self.reading = None, (None, None, -inf)
 
 
 def next_due() -> sa.Select[datetime]:
@@ -179,7 +168,7 @@ class Page:
 
     def __init__(self, response: Response, version: Version, until: float, overhead: int) -> None:
         self.version, self.until = version, until
-        self.body, self.compressed = response.get_data(), b""
+        self.body = response.get_data()
         self.size = 2 * len(self.body) + overhead  # bytes that it takes at most
         self.was_used = False
         is_text = TEXTS.match(response.mimetype or "")
@@ -190,7 +179,7 @@ class Page:
         digest = hashlib.blake2b(self.body, digest_size=16).hexdigest()
         self.etag, self.compressed_etag = f'"{digest}"', f'"{digest}-gzip"'
         self.full_headers = self._headers(self.body, self.etag)
-        self.compressed_headers: Headers = []
+        self.compressed: tuple[Headers, bytes] | None = None
 
     def is_valid(self, version: Version) -> bool:
         """Whether it shows what is in the database, and its time is not over."""
@@ -199,7 +188,7 @@ class Page:
     def _headers(self, body: bytes, etag: str, *more: tuple[str, str]) -> Headers:
         return [*self.headers, ("ETag", etag), ("Content-Length", str(len(body))), *more]
 
-    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Answer a request for the page with 200, or 304 if the client has it."""
         accepted = environ.get("HTTP_ACCEPT_ENCODING", "")
         may_compress = self.is_compressible and "gzip" in accepted and not NO_GZIP.search(accepted)
@@ -212,18 +201,17 @@ class Page:
                     return []
         headers, body = self.full_headers, self.body
         if may_compress and self.was_used:
-            self._compress()
-            headers, body = self.compressed_headers, self.compressed
+            if not self.compressed:
+                self.compressed = self._compress()
+            headers, body = self.compressed
         self.was_used = True
         start("200 OK", headers.copy())  # servers may change it
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _compress(self) -> None:
-        if not self.compressed_headers:
-            compressed = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
-            self.compressed = compressed
-            encoding = ("Content-Encoding", "gzip")
-            self.compressed_headers = self._headers(compressed, self.compressed_etag, encoding)
+    def _compress(self) -> tuple[Headers, bytes]:
+        body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
+        encoding = ("Content-Encoding", "gzip")
+        return self._headers(body, self.compressed_etag, encoding), body
 
 
 class PageCache:
@@ -232,15 +220,15 @@ class PageCache:
     The cache key has the Cookie header as it was sent, if the session's cookie is in it.
     """
 
-    def __init__(
-        self, app: "WSGIApplication", versions: Versions, cookie_name: str, bytes_max: int
-    ) -> None:
-        self.app, self.versions, self.cookie_name = app, versions, cookie_name
+    def __init__(self, app: Blog, versions: Versions) -> None:
+        self.app, self.versions = app.wsgi_app, versions
+        self.cookie_name = app.config["SESSION_COOKIE_NAME"]
         self.lock = Lock()  # of the entries
-        self.entries: LRUCache[Key, Page] = LRUCache(bytes_max, getsizeof=attrgetter("size"))
+        size = attrgetter("size")
+        self.entries: LRUCache[Key, Page] = LRUCache(app.config["CACHE_MAX"], getsizeof=size)
         self.in_flight: dict[tuple[Version, Key], Event] = {}
 
-    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Answer the request, from memory if that may be."""
         if (
             environ["REQUEST_METHOD"] not in ("GET", "HEAD")
@@ -251,23 +239,18 @@ class PageCache:
         version = self.versions.current()
         if version is None:
             return self.app(environ, start)
-        key = self._key(environ)
-        answer = self._find(key, version) or self._render_once(key, version, environ)
-        return answer(environ, start)
-
-    def _key(self, environ: "WSGIEnvironment") -> Key:
         url = [environ.get(name, "") for name in KEY]
         cookies = environ.get("HTTP_COOKIE", "")
-        return (*url, cookies) if self.cookie_name in cookies else tuple(url)
+        key = (*url, cookies) if self.cookie_name in cookies else tuple(url)
+        answer = self._find(key, version) or self._render_once(key, version, environ)
+        return answer(environ, start)
 
     def _find(self, key: Key, version: Version) -> Page | None:
         with self.lock:
             page = self.entries.get(key)
         return page if page and page.is_valid(version) else None
 
-    def _render_once(
-        self, key: Key, version: Version, environ: "WSGIEnvironment"
-    ) -> "WSGIApplication":
+    def _render_once(self, key: Key, version: Version, environ: WSGIEnvironment) -> WSGIApplication:
         """The page, rendered by one of the requests in flight for it; the others wait."""
         rendered = Event()
         other = self.in_flight.setdefault((version, key), rendered)
@@ -281,7 +264,7 @@ class PageCache:
             del self.in_flight[version, key]
             rendered.set()
 
-    def _render(self, key: Key, version: Version, environ: "WSGIEnvironment") -> "WSGIApplication":
+    def _render(self, key: Key, version: Version, environ: WSGIEnvironment) -> WSGIApplication:
         """The app's response; as a page, and cached, if it may be."""
         request = {name: value for name, value in environ.items() if name not in CONDITIONS}
         request["REQUEST_METHOD"] = "GET"
@@ -315,10 +298,8 @@ def init_app(app: Blog) -> None:
     app.after_request(partial(_let_browsers_cache, digest))
     with app.app_context():
         engine = db.engine
-    bytes_max = app.config["CACHE_MAX"]
-    if bytes_max and engine.dialect.name in VERSIONS:
-        cookie_name = app.config["SESSION_COOKIE_NAME"]
-        cache = PageCache(app.wsgi_app, Versions(engine), cookie_name, bytes_max)
+    if app.config["CACHE_MAX"] and engine.dialect.name in VERSIONS:
+        cache = PageCache(app, Versions(engine))
         app.extensions["page_cache"] = cache
         app.wsgi_app = cache  # type: ignore[assignment,method-assign]  # Flask's way
 

@@ -81,11 +81,16 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
     """Add posts, five minutes apart until now, and comments on any of them, alike in every run."""
     chance, end = random.Random(posts), now()
 
+    def prose(most: int) -> str:
+        """At most that many sentences."""
+        lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
+        return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)
+
     def post(number: int) -> Post:
         return Post(
             author_id=chance.choice(authors),
-            title=prose(chance, words, 1).rstrip("."),
-            body="\n\n".join(prose(chance, words, 6) for _ in range(chance.randint(1, 6))),
+            title=prose(1).rstrip("."),
+            body="\n\n".join(prose(6) for _ in range(chance.randint(1, 6))),
             tags=sorted(chance.sample(words, 3)),
             published_at=end - timedelta(minutes=5 * (posts - number)),
         )
@@ -97,11 +102,7 @@ def add_bulk(posts: int, comments: int, authors: list[int], words: list[str]) ->
     ids = db.session.scalars(sa.select(Post.id)).all()
     for numbers in chunks(comments, "comments"):
         rows = [
-            {
-                "post_id": chance.choice(ids),
-                "author_id": chance.choice(authors),
-                "body": prose(chance, words, 3),
-            }
+            {"post_id": chance.choice(ids), "author_id": chance.choice(authors), "body": prose(3)}
             for _ in numbers
         ]
         with atomic():
@@ -113,9 +114,3 @@ def chunks(count: int, label: str) -> Iterable[range]:
     starts = range(0, count, CHUNK)
     for start in progress(starts, label, len(starts)):
         yield range(start, min(start + CHUNK, count))
-
-
-def prose(chance: random.Random, words: list[str], most: int) -> str:
-    """At most that many sentences of these words."""
-    lengths = chance.choices(range(4, 14), k=chance.randint(1, most))
-    return " ".join(" ".join(chance.choices(words, k=n)).capitalize() + "." for n in lengths)

@@ -22,11 +22,9 @@ from core.plugins import Blog, current_blog
 from extras.backup import LAST_BACKUP
 
 BACKUP_DAYS = 7  # of which the words may be lost
-BACKUP_SECONDS_MAX = BACKUP_DAYS * 24 * 60 * 60
 FREE_BYTES_MIN = 16 * 1024 * 1024  # on the disk; as many as the largest request
 ANSWER_MAX = 5  # seconds that the blog has to answer
 LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
-
 
 commands = Blueprint("doctor", __name__, cli_group=None)
 
@@ -111,7 +109,8 @@ def check_storage() -> Iterator[str]:
         reason = getattr(error, "orig", error)
         advice = "Free some space, or give the blog's user the right."
         yield f"Wrong: The database or {folder} cannot be written ({reason}). {advice}"
-    if not last_backup.exists() or time.time() - last_backup.stat().st_mtime > BACKUP_SECONDS_MAX:
+    begin = time.time() - BACKUP_DAYS * 24 * 60 * 60
+    if not last_backup.exists() or last_backup.stat().st_mtime < begin:
         yield f"Risky: No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."
     for copy in sorted(folder.glob("*.before-*")):
         advice = "Delete it once you know that you need not go back."

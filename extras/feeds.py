@@ -15,9 +15,10 @@ from flask.typing import ResponseReturnValue
 
 from app import post_url, visible_post, visible_user
 from core.database import db
+from core.pagination import ID_MAX
 from core.plugins import Blog
 from extras.tags import Tag
-from models import AnonymousUser, Comment, Post
+from models import Comment, Post
 
 ENTRIES_MAX = 20  # in a feed; readers ask often enough to miss none
 SITEMAP_MAX = 2_000  # URLs in a file, made in 0.1 s; the protocol allows 50,000
@@ -76,7 +77,7 @@ def tag_feed(tag: str) -> ResponseReturnValue:
 def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
-    comments = Comment.for_post(post, AnonymousUser())
+    comments = Comment.for_post().params(post_id=id, before=ID_MAX, user_id=None)
     return show_feed(comments, f"Comments on {post.title}", post_url(post), post=post)
 
 

@@ -23,7 +23,7 @@ def init_app(app: Blog) -> None:
     """Plug in."""
     comment_saved.connect(moderate, app)
     app.add_template_global(count_pending)
-    app.slots["navigation"].append("moderation/navigation.html")
+    app.slots["owner_navigation"].append("moderation/navigation.html")
     app.slots["comment_actions"].append("moderation/approve.html")
     app.register_blueprint(pages)
 

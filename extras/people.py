@@ -6,16 +6,7 @@ from datetime import timedelta
 
 import click
 import sqlalchemy as sa
-from flask import (
-    Blueprint,
-    abort,
-    current_app,
-    flash,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from core.commands import Command
@@ -39,7 +30,7 @@ links = Blueprint("password", __name__)
 
 def init_app(app: Blog) -> None:
     """Plug in."""
-    app.slots["navigation"].append("people/navigation.html")
+    app.slots["owner_navigation"].append("people/navigation.html")
     app.register_blueprint(pages)
     app.register_blueprint(links)
 

@@ -76,32 +76,25 @@ class PicturePart(PostFormPart):
 
     def before_validation(self, form: PostForm) -> None:
         """Save the picture that was sent, and add it to the end of the text."""
-        is_sent = request.form.get("action") == "picture" or request.files.get("picture")
+        file = request.files.get("picture")
+        is_sent = file or request.form.get("action") == "picture"
         if not is_sent or not form.csrf_token.validate(form) or not self.validate():
             return
         try:
-            picture = save_picture(current_user.id)
+            with limited(shrinking):
+                webp, size = to_webp(file.stream if file else BytesIO())
         except ValueError as error:
             self.picture.errors = [str(error)]
             return
+        picture = Picture.of(current_user.id, webp, size)
+        url = url_for("pictures.show", name=picture.name)
+        with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
+            db.session.merge(picture)
         description = re.sub(r"([\\\[\]])", r"\\\1", self.description.data)
         before = f"{form.body.data}\n\n" if form.body.data else ""
-        url = url_for("pictures.show", name=picture)
         form.body.data = f"{before}![{description}]({url})\n"
         self.description.data = ""
         flash("The picture is at the end of the text.")
-
-
-def save_picture(author_id: int) -> str:
-    """Save the picture that was sent, and return its name; ValueError for what is none."""
-    file = request.files.get("picture")
-    with limited(shrinking):
-        webp, size = to_webp(file.stream if file else BytesIO())
-    picture = Picture.of(author_id, webp, size)
-    name = picture.name
-    with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
-        db.session.merge(picture)
-    return name
 
 
 # The pages ----------------------------------------------------------------------------------------
@@ -114,15 +107,10 @@ def init_app(app: Blog) -> None:
     app.slots["post_form_end"].append("pictures/fieldset.html")
     app.slots["account"].append("pictures/unused.html")
     user_texts_deleted.connect(delete_pictures, app)
-    app.add_template_global(unused_pictures)
+    app.add_template_global(Picture.unused_by, "unused_pictures")
     app.register_blueprint(pages)
     if "account" in app.extras:
         app.add_url_rule("/account/pictures", "pictures.delete", delete_picture, methods=["POST"])
-
-
-def unused_pictures() -> Sequence[Picture]:
-    """The user's own pictures that no post shows, for the account page."""
-    return Picture.unused_by(current_user)
 
 
 def delete_pictures(_sender: object, user: User) -> None:

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 import click
@@ -164,12 +165,6 @@ def _remove(ids: sa.Select[int]) -> None:
     db.session.execute(sa.delete(rows).where(rows.c.post_id.in_(ids)))
 
 
-def is_current() -> bool:
-    """Whether the index has the version of this release."""
-    stored = db.session.get(Metadata, METADATA)
-    return stored is not None and stored.value == VERSION
-
-
 def rebuild() -> None:
     """Rebuild the index, some posts at a time, so that others can write meanwhile.
 
@@ -283,11 +278,11 @@ def init_app(app: Blog) -> None:
     """Plug in."""
     posts_saved.connect(index_posts, app)
     posts_deleted.connect(remove_posts, app)
-    app.add_template_filter(rendering.snippet)
     app.slots["header"].append("search/field.html")
     app.register_blueprint(pages)
     with app.app_context():
-        if not is_current():
+        stored = db.session.get(Metadata, METADATA)
+        if not stored or stored.value != VERSION:
             rebuild()
 
 
@@ -301,12 +296,11 @@ def search_posts() -> ResponseReturnValue:
     before, after = requested_cursor("before"), requested_cursor("after")
     if before or after:
         skip_cache()  # pages far down are asked for once, and would push out others
-    posts = find_posts(phrases, before, after)
     return show_list(
-        posts,
+        find_posts(phrases, before, after),
         "search/results.html",
         heading=f"Search for {query}",
         parameters={"q": query},
         query=query,
-        pattern=pattern(phrases),
+        summarize=partial(rendering.snippet, pattern=pattern(phrases)),
     )

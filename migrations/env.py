@@ -3,10 +3,11 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from alembic import context
+from alembic import command, context
+from alembic.util import to_tuple
 from flask import Flask
 
-from app import EXTRAS
+from app import BUILT_IN_EXTRAS
 from core import config, database
 from core.database import Base, db
 from core.plugins import load_extras
@@ -30,16 +31,30 @@ def current_heads():
     for revision in heads:
         if revision not in known:
             raise RuntimeError(
-                f"It is of a newer release than this one, which does not know its step {revision}. "
-                "Install that release again, or put back a copy from before it."
+                f"It is of a newer release than this one, which does not know its step {revision}, "
+                "or of an extra whose migration was deleted. Install that again, or put back a "
+                "copy from before it."
             )
     return heads
 
 
+def with_ancestors(heads):
+    """The revisions, those that they follow, and those that they depend on."""
+    found, todo = set(), list(heads)
+    while todo:
+        script = context.script.get_revision(todo.pop())
+        found.add(script.revision)
+        todo += to_tuple(script.down_revision, ()) + to_tuple(script.dependencies, ())
+    return found
+
+
 def copy_before(connection, heads):
     """Copy a SQLite database that is behind to a new file beside it; the file, or None."""
-    is_behind = heads and heads != sorted(context.script.get_heads())
-    if connection.dialect.name != "sqlite" or not is_behind:
+    # `alembic current` and its like upgrade nothing.
+    options = context.config.cmd_opts
+    is_upgrade = not options or options.cmd[0] is command.upgrade
+    is_behind = heads and with_ancestors(heads) != with_ancestors(context.script.get_heads())
+    if connection.dialect.name != "sqlite" or not is_upgrade or not is_behind:
         return None
     path = Path(f"{connection.engine.url.database}.before-{'-'.join(heads)}")
     if path.exists():  # that upgrade was taken back later, or its process killed
@@ -81,8 +96,9 @@ else:
     # `alembic …` by hand: the app's database, without the app's own upgrade at start.
     app = Flask("app", instance_relative_config=True)
     config.load(app, {})
-    load_extras("all", EXTRAS)  # whose tables are in the migrations, also where they are off
-    load_extras(app.config["EXTRAS"], EXTRAS)
+    # The tables of extras are in the migrations, also where they are off.
+    load_extras("all", BUILT_IN_EXTRAS)
+    load_extras(app.config["EXTRAS"], BUILT_IN_EXTRAS)
     database.connect(app)
     with app.app_context():
         upgrade(db.engine)

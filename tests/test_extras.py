@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 from conftest import PASSWORD, Person, on_both
 
-from app import EXTRAS
+from app import BUILT_IN_EXTRAS
 from core.config import SettingError
 from core.database import db
 from core.pagination import NEVER
 from models import Post
 
-NAMES = [path.rpartition(".")[2] for path in EXTRAS]
+NAMES = [path.rpartition(".")[2] for path in BUILT_IN_EXTRAS]
 
 
 def words(page):

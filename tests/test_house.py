@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from app import EXTRAS
+from app import BUILT_IN_EXTRAS
 
 ROOT = Path(__file__).parents[1]
 # A module imports only from further down this list; of extras, from those that plug in earlier.
 CORE = ["serving", "errors", "security", "plugins", "pagination", "commands", "database"]
 ORDER = [
-    *("porting", *[path for path in reversed(EXTRAS) if path != "porting"]),
+    *("porting", *[path for path in reversed(BUILT_IN_EXTRAS) if path != "porting"]),
     *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
     *("core.rendering", "core.config"),
 ]

@@ -75,8 +75,11 @@ def test_the_likes_of_the_page_work_survive_a_release_and_go(app, database_url, 
 
     head = re.search(r'revision = "(\w+)"', newest(project).read_text())[1]
     (project / "migrations" / "versions" / "9999_next.py").write_text(NEXT % head)
+    copies = list(tmp_path.glob("blog.db.before-*"))
     page = run(project, database_url, "all,likes")
     assert page.count("1 like") == 2
+    run(project, database_url, "all,likes")
+    assert len(list(tmp_path.glob("blog.db.before-*"))) == 2 * len(copies)
     assert rows(database_url, "SELECT town FROM users") == [(None,)]
 
     flask_alembic(project, database_url, "downgrade", "likes@base")
