@@ -92,6 +92,8 @@ def show_failure(error: exceptions.InternalServerError) -> ResponseReturnValue:
     database.db.session.rollback()
     # To look up who is logged in could fail again.
     context = {"current_user": AnonymousUserMixin()}
-    if isinstance(error.original_exception, database.UNAVAILABLE):
+    fault = error.original_exception
+    # SQLite's error for a missing table or column is one of these, too.
+    if isinstance(fault, database.UNAVAILABLE) and "no such" not in str(fault):
         return show_error(exceptions.ServiceUnavailable(retry_after=RETRY_AFTER), **context)
     return show_error(error, **context)

@@ -265,6 +265,15 @@ def test_what_a_fault_interrupts_is_rolled_back(app, ann, post, monkeypatch):
         assert db.session.scalar(sa.select(sa.func.count(Comment.id))) == 1
 
 
+def test_a_column_without_its_migration_is_a_fault_not_a_busy_database(app, ann, post, caplog):
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE users DROP COLUMN about"))
+    answer = ann.get(post)
+    assert answer.status_code == 500
+    assert "Something went wrong inside the blog" in answer.text
+    assert "no such column" in caplog.text
+
+
 def test_a_locked_database_is_a_503_and_works_again(app, ann, post, tmp_path, monkeypatch):
     with app.app_context():
         db.engine.dispose()
