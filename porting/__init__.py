@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 import sqlalchemy as sa
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, current_app, send_file
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
@@ -34,9 +34,8 @@ def export_account() -> ResponseReturnValue:
 
     file = BytesIO()
     export(file, current_user.id)
-    disposition = f'attachment; filename="{current_user.username}.zip"'
-    headers = {"Content-Disposition": disposition}
-    return Response(file.getvalue(), mimetype="application/zip", headers=headers)
+    file.seek(0)
+    return send_file(file, download_name=f"{current_user.username}.zip", as_attachment=True)
 
 
 @pages.cli.command("export", cls=Command)

@@ -10,7 +10,7 @@ import yaml
 
 from core.database import db
 from models import Post, User
-from porting.records import MODELS, Fields, Kind, Progress, exported_columns, no_progress
+from porting.records import MODELS, Fields, Progress, exported_columns, no_progress
 
 CHUNK = 100  # rows that are read at once; 100 pictures take 30 MB of memory
 
@@ -43,19 +43,16 @@ def _write(archive: ZipFile, name: str, lines: Iterable[bytes]) -> None:
         member.writelines(lines)
 
 
-def _rows(kind: Kind, user_id: int | None, progress: Progress) -> Iterable[Fields]:
+def _rows(kind: str, user_id: int | None, progress: Progress) -> Iterable[Fields]:
     """The rows of that kind, of all users or of one, by primary key, each with its `author`."""
     model = MODELS[kind]
-    columns = {column.name: column for column in exported_columns(model)}
+    columns = exported_columns(model)
     if user_id:
         columns.pop("password_hash", None)
-    if kind == "accounts":
-        owner_id = columns["id"]
-        query = sa.select(*columns.values())
-    else:
-        owner_id = columns.pop("author_id")  # the username says more in another blog
-        query = sa.select(*columns.values(), User.username.label("author"))
-        query = query.join(User, User.id == owner_id)
+    owner_id = columns["id"] if kind == "accounts" else columns.pop("author_id")
+    query = sa.select(*columns.values())
+    if kind != "accounts":  # the username says more in another blog than the id
+        query = query.add_columns(User.username.label("author")).join(User, User.id == owner_id)
     if user_id:
         query = query.where(owner_id == user_id)
     count = db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0

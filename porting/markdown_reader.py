@@ -8,22 +8,13 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path, PurePath
 
 import yaml
 
 from core.pagination import EPOCH, NEVER
 from core.rendering import normalize_text
-from porting.records import (
-    TEXT_MAX,
-    ExternalUser,
-    Fields,
-    Parsed,
-    Progress,
-    Record,
-    record_or_problem,
-)
+from porting.records import TEXT_MAX, ExternalUser, Fields, Progress, Record, Report
 
 FRONT_MATTER_MAX = 10_000  # characters; our exports need 800
 BRACKETS_MAX = 200  # in front matter; a parser needs seconds for thousands that are nested
@@ -37,43 +28,36 @@ FILE_NAME = re.compile(r"(?!_index\.)(\d{4}-\d\d-\d\d)?-?(.*)\.(?:md|markdown)")
 DRAFT_MARKERS = {("state", "draft"), ("draft", "true"), ("published", "false")}
 
 
-def records(folder: Path, author: str, progress: Progress) -> Iterator[Parsed]:
+def records(folder: Path, author: str, report: Report, progress: Progress) -> Iterator[Record]:
     """The posts in the folder and its subfolders; `author` is for those that name no author."""
-    files = [path for path in sorted(folder.rglob("*.m*")) if FILE_NAME.fullmatch(path.name)]
-    files = [path for path in files if path.is_file()]
+    paths = sorted(folder.rglob("*.m*"))
+    files = [path for path in paths if path.is_file() and FILE_NAME.fullmatch(path.name)]
     for path in progress(files, "files", len(files)):
         location = str(path.relative_to(folder))
-        yield record_or_problem(location, partial(_record, path, location, author))
-
-
-def _record(path: Path, location: str, default_author: str) -> Record:
-    with path.open("rb") as file:
-        fields = parse_post(PurePath(location), file.read(TEXT_MAX))
-    author = fields.get("author") or fields.get("authors") or default_author
-    if isinstance(author, list):
-        author = author[0]
-    # An id of another blog means nothing in this one.
-    return Record(location, "posts", fields | {"id": None}, ExternalUser(str(author)))
+        with report.skipping(location):
+            with path.open("rb") as file:
+                fields = parse_post(PurePath(location), file.read(TEXT_MAX))
+            names = fields.get("author") or fields.get("authors") or author
+            name = names[0] if isinstance(names, list) else names
+            # An id of another blog means nothing in this one.
+            yield Record(location, "posts", fields | {"id": None}, ExternalUser(str(name)))
 
 
 def parse_post(path: PurePath, content: bytes) -> Fields:
-    """The fields of a post in a file of our export, of Hugo or of Jekyll.
-
-    ValueError if it has no front matter.
-    """
+    """The fields of a post of our export, Hugo or Jekyll; ValueError without front matter."""
     front_matter, body = _split(normalize_text(content.decode()))
     day, slug = FILE_NAME.findall(path.name)[0]
     if slug == "index":
         slug = path.parent.name  # in Hugo, a post may be a folder
     date = front_matter.get("date") or day
+    pairs = {(name, str(value).lower()) for name, value in front_matter.items()}
+    is_draft = not date or "_drafts" in path.parts or pairs & DRAFT_MARKERS
     fields = {
         "title": slug.replace("-", " "),
         "created_at": date or EPOCH,
         "updated_at": front_matter.get("lastmod"),
     }
     fields |= front_matter
-    pairs = {(name, str(value).lower()) for name, value in front_matter.items()}
-    is_draft = not date or "_drafts" in path.parts or pairs & DRAFT_MARKERS
     fields["body"] = body
     fields["published_at"] = NEVER if is_draft else date
     fields["tags"] = [*_names(front_matter.get("tags")), *_names(front_matter.get("categories"))]
@@ -91,22 +75,17 @@ def _split(text: str) -> tuple[Fields, str]:
     if len(re.findall(r"[\[{]", front_matter)) > BRACKETS_MAX:
         raise ValueError(f"its front matter has more than {BRACKETS_MAX} brackets")
     if not delimiter:
-        return dict(json.loads(front_matter)), body
+        return json.loads(front_matter), body
     if delimiter == "+++":
         return tomllib.loads(front_matter), body
-    return _parse_yaml(front_matter), body
-
-
-def _parse_yaml(text: str) -> Fields:
-    """The names and values in a text; ValueError for aliases, or if it has no names."""
     # Aliases of aliases grow exponentially.
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front_matter)):
         raise ValueError("its front matter has aliases")
     # BaseLoader is safe, for it makes no objects, and leaves scalars as text: "1984", "no".
-    fields = yaml.load(text, yaml.BaseLoader)
+    fields = yaml.load(front_matter, yaml.BaseLoader)
     if not isinstance(fields, dict):
         raise ValueError("its front matter has no names")
-    return fields
+    return fields, body
 
 
 def _names(value: object) -> Sequence[object]:

@@ -1,10 +1,12 @@
-"""What readers yield and the writer saves: records, and the checks of their values."""
+"""What the readers and the writer share: records, the checks of their values, and the report."""
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 import yaml
@@ -17,18 +19,11 @@ from extras.pictures import Picture
 from forms import COMMENT_MAX, POST_MAX
 from models import Comment, Post, User
 
-Kind = Literal["accounts", "posts", "comments", "pictures"]
-Fields = dict[str, Any]  # by column name, unchecked: JSON, YAML, TOML and XML hold any type
-Values = dict[str, object]  # by column name, converted and checked
+Fields = dict[str, Any]  # by column name: JSON, YAML, TOML and XML hold any type
 Item = TypeVar("Item")
 
 TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; our exports need 0.3 million
-MODELS: dict[Kind, type[Base]] = {
-    "accounts": User,
-    "posts": Post,
-    "comments": Comment,
-    "pictures": Picture,
-}
+MODELS = {"accounts": User, "posts": Post, "comments": Comment, "pictures": Picture}
 NOT_EXPORTED = {"submission", "edited_at"}  # columns about forms, of no use in another blog
 # Columns without which a record is not imported, if its table has them.
 REQUIRED = {"username", "role", "title", "body", "created_at", "published_at"}
@@ -37,10 +32,14 @@ LENGTHS_MAX = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
 
 
 class Progress(Protocol):
-    """A function that shows the progress of a loop over items."""
+    """A function that returns the same items, and shows the progress of a loop over them."""
 
-    def __call__(self, items: Iterable[Item], label: str, length: int, /) -> Iterable[Item]:
-        """The same items; `length` is their number."""
+    def __call__(self, items: Iterable[Item], label: str, length: int, /) -> Iterable[Item]: ...
+
+
+def no_progress(items: Iterable[Item], _label: str, _length: int) -> Iterable[Item]:
+    """The same items; shows nothing."""
+    return items
 
 
 @dataclass
@@ -56,107 +55,108 @@ class ExternalUser:
 class Record:
     """An account, post, comment or picture as it was read, not yet checked.
 
-    The `author` is the username of an account in the same file, or an ExternalUser. A comment has
-    the `id` of its post in the field "post_id".
+    Without an ExternalUser, the field "author" is the username of an account in the same file. A
+    comment has the field "id" of its post in its field "post_id".
     """
 
     location: str  # in the source, for messages
-    kind: Kind
+    kind: str  # one of MODELS
     fields: Fields
-    author: str | ExternalUser = ""
-    id: str = ""  # in the source
+    author: ExternalUser | None = None
+
+
+class UnsupportedError(ValueError):
+    """The reason why a valid record has no place in this blog."""
 
 
 @dataclass
-class Problem:
-    """The reason why something in the source is not imported."""
+class Report:
+    """The result of an import: counts by kind of record, and sentences about single records."""
 
-    location: str
-    reason: str
-    category: Literal["invalid", "unsupported", "not fetched"] = "invalid"
+    added: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)  # already in the blog
+    left_out: Counter[str] = field(default_factory=Counter)  # unsupported, by reason
+    skipped: list[str] = field(default_factory=list)  # invalid records
+    not_fetched: list[str] = field(default_factory=list)  # attachments
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that a user wrote or uploaded was imported."""
+        return not (self.skipped or self.not_fetched or self.left_out.total())
+
+    @contextmanager
+    def skipping(self, location: str) -> Iterator[None]:
+        """Report an invalid or unsupported record instead of raising its error."""
+        try:
+            yield
+        except UnsupportedError as error:
+            self.left_out[str(error)] += 1
+        except RecursionError:
+            self.skipped.append(f"{location}: it is nested too deeply.")
+        except (ValueError, yaml.YAMLError) as error:
+            self.skipped.append(f"{location}: {' '.join(str(error).split())}.")
+
+    def sentences(self) -> list[str]:
+        """The report for the user, with the counts at the end."""
+        counters = {
+            "Added": self.added,
+            "Here already": self.known,
+            "Left out": self.left_out,
+            "Not fetched": Counter(attachments=len(self.not_fetched)),
+            "Skipped": Counter({"bad records": len(self.skipped)}),
+        }
+        totals = []
+        for label, counter in counters.items():
+            counts = [f"{count:,} {name}" for name, count in counter.items() if count]
+            if counts:
+                totals.append(f"{label}: {', '.join(counts)}.")
+        return [*self.not_fetched, *self.skipped, *(totals or ["There is nothing in it."])]
 
 
-Parsed = Record | Problem
-
-
-def record_or_problem(location: str, parse: Callable[[], Parsed]) -> Parsed:
-    """The result of `parse()`, or the Problem if the source is invalid at that location."""
-    try:
-        return parse()
-    except RecursionError:
-        return Problem(location, "it is nested too deeply")
-    except (ValueError, yaml.YAMLError) as error:
-        return Problem(location, " ".join(str(error).split()))
-
-
-def no_progress(items: Iterable[Item], _label: str, _length: int) -> Iterable[Item]:
-    """The same items; shows nothing."""
-    return items
-
-
-def exported_columns(model: type[Base]) -> list[sa.Column[object]]:
-    """The columns of a table that an export has."""
+def exported_columns(model: type[Base]) -> dict[str, sa.Column[object]]:
+    """The columns of a table that an export has, by name."""
     columns = Base.metadata.tables[model.__tablename__].columns
-    return [column for column in columns if column.name not in NOT_EXPORTED]
+    return {column.name: column for column in columns if column.name not in NOT_EXPORTED}
 
 
-def column_values(model: type[Base], fields: Fields, zone: tzinfo) -> Values:
-    """The fields, converted to the types of the model's columns.
-
-    Times without a zone are in `zone`. ValueError for what a form would not accept.
-    """
-    values: Values = {}
-    for column in exported_columns(model):
-        name = column.name
-        field = fields.get(name)
-        if field is not None:
-            values[name] = _column_value(column, field, zone)
-        if name in REQUIRED and not values.get(name):
+def column_values(model: type[Base], fields: Fields, zone: tzinfo) -> Fields:
+    """The fields in the types of the model's columns; ValueError for what no form would accept."""
+    values = {}
+    for name, column in exported_columns(model).items():
+        value = fields.get(name)
+        if value is not None:
+            try:
+                value = _convert(column, value, zone)
+            except ValueError as error:
+                raise ValueError(f"its {name} cannot be read: {str(value)[:40]}") from error
+            values[name] = value
+        if name in REQUIRED and not value:
             raise ValueError(f"it has no {name}")
+        length_max = getattr(column.type, "length", None)
+        length_max = length_max or LENGTHS_MAX.get(column.table.name, TEXT_MAX)
+        if isinstance(value, str) and len(value) > length_max:
+            lengths = f"{len(value):,} characters; it can have {length_max:,}"
+            raise ValueError(f"its {name} has {lengths}")
     return values
-
-
-def _column_value(column: sa.Column[object], field: object, zone: tzinfo) -> object:
-    """The field as its column stores it; ValueError with the column's name."""
-    try:
-        value = _convert(column, field, zone)
-    except ValueError as error:
-        raise ValueError(f"its {column.name} cannot be read: {str(field)[:40]}") from error
-    if not isinstance(value, str):
-        return value
-    length = getattr(column.type, "length", None)
-    if length:
-        value = " ".join(value.split())  # such columns hold one line
-    length_max = length or LENGTHS_MAX.get(column.table.name, TEXT_MAX)
-    if len(value) > length_max:
-        raise ValueError(
-            f"its {column.name} has {len(value):,} characters; it can have {length_max:,}"
-        )
-    return value
 
 
 def _convert(column: sa.Column[object], field: object, zone: tzinfo) -> object:
     """The field in the Python type of the column; ValueError if it is of no such type."""
-    if isinstance(column.type, sa.JSON):
+    if isinstance(column.type, sa.JSON | sa.LargeBinary):
         return field
     if isinstance(field, list | dict):
         raise ValueError(field)
-    if isinstance(column.type, UTCDateTime):
-        return _parse_time(str(field), zone)
     if isinstance(column.type, sa.Integer):
         return parse_id(field)
     if isinstance(column.type, sa.Boolean):
         return str(field).lower() == "true"
-    if isinstance(column.type, sa.LargeBinary):
-        return field
-    return normalize_text(str(field))
-
-
-def _parse_time(text: str, zone: tzinfo) -> datetime:
-    """An aware time from a text in ISO 8601, also with Jekyll's space before the UTC offset."""
-    at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", text.strip()))
-    if not at.tzinfo:
-        at = at.replace(tzinfo=zone)
-    if not EPOCH <= at <= NEVER:
-        raise ValueError(text)
-    return at
+    if isinstance(column.type, UTCDateTime):
+        # ISO 8601, also with Jekyll's space before the UTC offset.
+        at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", str(field).strip()))
+        at = at if at.tzinfo else at.replace(tzinfo=zone)
+        if not EPOCH <= at <= NEVER:
+            raise ValueError(field)
+        return at
+    text = normalize_text(str(field))
+    is_line = getattr(column.type, "length", None)
+    return " ".join(text.split()) if is_line else text

@@ -4,24 +4,14 @@ import html
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
 from markdownify import markdownify
 
 from core.pagination import NEVER
 from forms import POST_MAX
-from porting.records import (
-    ExternalUser,
-    Parsed,
-    Problem,
-    Progress,
-    Record,
-    no_progress,
-    record_or_problem,
-)
+from porting.records import ExternalUser, Progress, Record, Report, UnsupportedError, no_progress
 
 CHUNK = 1024 * 1024  # bytes that are parsed at once, a step of the progress bar
 STATUSES = {"publish", "future", "draft", "pending", "private"}  # of the posts that are imported
@@ -35,53 +25,36 @@ Texts = defaultdict[str, str]  # of the elements in an element, by tag; "" for w
 Users = dict[str, ExternalUser]  # by their ids in WordPress
 
 
-class Entry(NamedTuple):
-    """An author or an item of the export; items are posts, pages, attachments and others."""
-
-    location: str
-    texts: Texts
-    comments: list[Texts]
-
-
 def check(path: Path) -> None:
     """ValueError, with a sentence, or ParseError if this is no WordPress export."""
     for _ in _entries(path, no_progress):
         pass
 
 
-def records(path: Path, author: str, progress: Progress) -> Iterator[Parsed]:
-    """The authors, and the posts with their comments, in the order of the file.
-
-    `author` is for posts that name no author.
-    """
+def records(path: Path, author: str, report: Report, progress: Progress) -> Iterator[Record]:
+    """The authors, and the posts with their comments; `author` is for posts that name none."""
     users: Users = {}
-    for entry in _entries(path, progress):
-        location, texts, _ = entry
+    for location, texts, comments in _entries(path, progress):
         if texts["author_login"]:
             user = ExternalUser(texts["author_login"], texts["author_display_name"])
             users[texts["author_id"]] = user
             yield Record(location, "accounts", {}, user)
-        elif texts["post_type"] == "attachment":
-            yield Problem(location, f"{texts['attachment_url']} was not fetched", "not fetched")
-        else:
-            yield from _post_and_comments(entry, author, users)
+            continue
+        if texts["post_type"] == "attachment":
+            report.not_fetched.append(f"{location}: {texts['attachment_url']} was not fetched.")
+            continue
+        post = None
+        with report.skipping(location):
+            post = _post(location, texts, author)
+            yield post
+        for number, comment in enumerate(comments, start=1):
+            location_of_comment = f"{location}, comment {number}"
+            with report.skipping(location_of_comment):
+                yield _comment(location_of_comment, comment, post, users)
 
 
-def _post_and_comments(entry: Entry, author: str, users: Users) -> Iterator[Parsed]:
-    parse_post = partial(_post, entry.location, entry.texts, author)
-    post = record_or_problem(entry.location, parse_post)
-    yield post
-    for number, texts in enumerate(entry.comments, start=1):
-        location = f"{entry.location}, comment {number}"
-        if isinstance(post, Problem):
-            yield Problem(location, "comments (without a post)", "unsupported")
-        else:
-            parse_comment = partial(_comment, location, texts, post.id, users)
-            yield record_or_problem(location, parse_comment)
-
-
-def _entries(path: Path, progress: Progress) -> Iterator[Entry]:
-    """The authors and items of the file, parsed step by step: a whole export may be large."""
+def _entries(path: Path, progress: Progress) -> Iterator[tuple[str, Texts, list[Texts]]]:
+    """The location, texts and comments of each author and item, a part of the file at a time."""
     builder = _Builder()
     parser = XMLParser(target=builder)
     numbers = Counter[str]()
@@ -93,9 +66,9 @@ def _entries(path: Path, progress: Progress) -> Iterator[Entry]:
                 tag, texts = _local_name(element), _texts(element)
                 numbers[tag] += 1
                 title = texts["title"] or texts["author_login"]
+                texts["number"] = str(numbers[tag])
                 location = f"{tag} {numbers[tag]} (“{title[:40]}”)"
-                comments = [_texts(comment) for comment in element.iterfind("{*}comment")]
-                yield Entry(location, texts, comments)
+                yield location, texts, [_texts(part) for part in element.iterfind("{*}comment")]
                 element.clear()  # to free its memory
             builder.complete.clear()
     if parser.close().find("channel/{*}wxr_version") is None:
@@ -110,11 +83,9 @@ class _Builder(TreeBuilder):
         self.complete: list[Element] = []
 
     def doctype(self, *_names: str | None) -> None:
-        """Refuse it."""
         raise ValueError("It has a DOCTYPE, which no WordPress export has.")
 
     def end(self, tag: str) -> Element:
-        """Collect the element that ends here."""
         element = super().end(tag)
         if _local_name(element) in ("author", "item"):
             self.complete.append(element)
@@ -134,16 +105,17 @@ def _texts(element: Element) -> Texts:
     return Texts(str, texts, tags="\n".join(map(html.unescape, tags)))
 
 
-def _post(location: str, texts: Texts, author: str) -> Parsed:
+def _post(location: str, texts: Texts, author: str) -> Record:
     """The post in an item; one that visitors could not read becomes a draft."""
-    post_type, status = texts["post_type"], texts["status"]
-    if post_type != "post":
-        return Problem(location, f"of type {post_type}", "unsupported")
+    if texts["post_type"] != "post":
+        raise UnsupportedError(f"of type {texts['post_type']}")
+    status = texts["status"]
     if status not in STATUSES:
-        return Problem(location, f"in state {status}", "unsupported")
+        raise UnsupportedError(f"in state {status}")
     is_public = status in ("publish", "future") and not texts["post_password"]
     date = _date(texts, "post_date")
     fields = {
+        "id": texts["number"],
         "title": html.unescape(texts["title"] or texts["post_name"]),
         "body": _markdown(texts["encoded"]),
         "tags": texts["tags"].splitlines(),
@@ -151,18 +123,20 @@ def _post(location: str, texts: Texts, author: str) -> Parsed:
         "published_at": date if is_public else NEVER,
         "comments_closed": texts["comment_status"] == "closed",
     }
-    return Record(location, "posts", fields, ExternalUser(texts["creator"] or author), location)
+    return Record(location, "posts", fields, ExternalUser(texts["creator"] or author))
 
 
-def _comment(location: str, texts: Texts, post_id: str, users: Users) -> Parsed:
+def _comment(location: str, texts: Texts, post: Record | None, users: Users) -> Record:
     """A comment; one that WordPress has not approved yet is pending."""
-    comment_type, approved = texts["comment_type"] or "comment", texts["comment_approved"]
-    if comment_type != "comment":
-        return Problem(location, f"comments ({comment_type})", "unsupported")
+    if not post:
+        raise UnsupportedError("comments (without a post)")
+    if texts["comment_type"] not in ("", "comment"):
+        raise UnsupportedError(f"comments ({texts['comment_type']})")
+    approved = texts["comment_approved"]
     if approved not in COMMENT_STATES:
-        return Problem(location, f"comments ({approved})", "unsupported")
+        raise UnsupportedError(f"comments ({approved})")
     fields = {
-        "post_id": post_id,
+        "post_id": post.fields["id"],
         "body": _markdown(texts["comment_content"]),
         "created_at": _date(texts, "comment_date"),
         "state": COMMENT_STATES[approved],
@@ -187,11 +161,7 @@ def _markdown(text: str) -> str:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
     has_paragraphs = re.search(r"<p\b|<!-- wp:", text)
     if not has_paragraphs:
-        text = LINE_END.sub(_break_line, text.strip())
+        text = LINE_END.sub(lambda end: "<br>\n" if end[0] == "\n" else end[0], text.strip())
     text = markdownify(f"<div>{text}</div>", heading_style="ATX", bullets="-")
     # Several line breaks in a row are the end of a paragraph.
     return re.sub(r"( +\n){2,}", "\n\n", text).strip()
-
-
-def _break_line(match: re.Match[str]) -> str:
-    return "<br>\n" if match[0] == "\n" else match[0]

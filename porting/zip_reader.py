@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import PurePosixPath
 from zipfile import ZipFile
 
-from core.pagination import parse_id
 from extras.pictures import BYTES_MAX, PATH
 from models import DELETED_PREFIX
 from porting import markdown_reader
-from porting.records import TEXT_MAX, Kind, Parsed, Progress, Record, record_or_problem
+from porting.records import TEXT_MAX, Fields, Progress, Record, Report, no_progress
 
 ZIP_MAX = 2 * 1024**3  # bytes of the unpacked members; 20,000 pictures
 POST_PATH = re.compile(r"posts/[^/]+\.md")
@@ -36,56 +35,50 @@ def check(archive: ZipFile) -> None:
         raise ValueError(f"This file is damaged at {name}.")
 
 
-def largest_ids(archive: ZipFile) -> dict[Kind, int]:
-    """The largest id of accounts, posts and comments; 0 if there are none."""
-    post_names = [re.match(r"posts/(\d+)-", name) for name in archive.namelist()]
-    return {
-        "accounts": _largest_id_in_lines(archive, "accounts"),
-        "posts": max((_id_or_0(match[1]) for match in post_names if match), default=0),
-        "comments": _largest_id_in_lines(archive, "comments"),
-    }
+def largest_ids(archive: ZipFile) -> dict[str, int]:
+    """The largest id of accounts, posts and comments, where there are any."""
+    ids = {"posts": re.findall(r"posts/(\d+)-", " ".join(archive.namelist()))}
+    for kind in ("accounts", "comments"):
+        lines = _lines(archive, kind, Report(), no_progress)
+        ids[kind] = [str(record.fields.get("id")) for record in lines]
+    largest = {}
+    for kind, texts in ids.items():
+        # Longer ids are in no URL.
+        numbers = [int(text) for text in texts if re.fullmatch("[1-9][0-9]{0,8}", text)]
+        if numbers:
+            largest[kind] = max(numbers)
+    return largest
 
 
-def _largest_id_in_lines(archive: ZipFile, kind: Kind) -> int:
-    lines = _lines(archive, kind)
-    ids = [_id_or_0(record.id) for record in lines if isinstance(record, Record)]
-    return max(ids, default=0)
-
-
-def _id_or_0(text: str) -> int:
-    try:
-        return parse_id(text)
-    except ValueError:
-        return 0
-
-
-def records(archive: ZipFile, progress: Progress) -> Iterator[Parsed]:
+def records(archive: ZipFile, report: Report, progress: Progress) -> Iterator[Record]:
     """The accounts, then the posts, comments and pictures."""
-    yield from _lines_with_progress(archive, "accounts", progress)
+    yield from _lines(archive, "accounts", report, progress)
     names = [name for name in archive.namelist() if POST_PATH.fullmatch(name)]
     for name in progress(names, "posts", len(names)):
-        yield record_or_problem(name, partial(_parse_post, archive, name))
-    yield from _lines_with_progress(archive, "comments", progress)
-    yield from _lines_with_progress(archive, "pictures", progress)
+        with report.skipping(name):
+            content = _read_member(archive, name, TEXT_MAX)
+            fields = markdown_reader.parse_post(PurePosixPath(name), content)
+            # Earlier releases made drafts of banned users' posts, and stored the time here.
+            fields["published_at"] = fields.get("withheld_at") or fields["published_at"]
+            yield Record(name, "posts", fields)
+    yield from _lines(archive, "comments", report, progress)
+    yield from _lines(archive, "pictures", report, progress)
 
 
-def _lines_with_progress(archive: ZipFile, kind: Kind, progress: Progress) -> Iterator[Parsed]:
-    with archive.open(f"{kind}.jsonl") as file:
-        count = sum(1 for _ in file)
-    yield from progress(_lines(archive, kind), kind, count)
-
-
-def _lines(archive: ZipFile, kind: Kind) -> Iterator[Parsed]:
+def _lines(archive: ZipFile, kind: str, report: Report, progress: Progress) -> Iterator[Record]:
     """The records of a file of JSON lines."""
     name = f"{kind}.jsonl"
     with archive.open(name) as file:
+        count = sum(1 for _ in file)
+        file.seek(0)
         lines = iter(partial(file.readline, TEXT_MAX), b"")
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(progress(lines, kind, count), start=1):
             location = f"{name}, line {number}"
-            yield record_or_problem(location, partial(_parse_line, archive, kind, location, line))
+            with report.skipping(location):
+                yield Record(location, kind, _parse_line(archive, kind, line))
 
 
-def _parse_line(archive: ZipFile, kind: Kind, location: str, line: bytes) -> Record:
+def _parse_line(archive: ZipFile, kind: str, line: bytes) -> Fields:
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("it is no JSON object")
@@ -97,15 +90,7 @@ def _parse_line(archive: ZipFile, kind: Kind, location: str, line: bytes) -> Rec
         fields["state"] = "pending" if is_pending else "shown"
     if kind == "pictures":
         fields["webp"] = _read_picture(archive, str(fields.get("name")))
-    return Record(location, kind, fields, str(fields.get("author")), str(fields.get("id")))
-
-
-def _parse_post(archive: ZipFile, name: str) -> Record:
-    content = _read_member(archive, name, TEXT_MAX)
-    fields = markdown_reader.parse_post(PurePosixPath(name), content)
-    # Earlier releases made drafts of banned users' posts, and stored the time here.
-    fields["published_at"] = fields.get("withheld_at") or fields["published_at"]
-    return Record(name, "posts", fields, str(fields.get("author")), str(fields.get("id")))
+    return fields
 
 
 def _read_picture(archive: ZipFile, name: str) -> bytes:
