@@ -198,7 +198,7 @@ def show_post(id: int, slug: str = "") -> ResponseReturnValue:
 
 def visible_post(id: int) -> Post:
     """The post; 404 unless the user may read it."""
-    post = db.session.scalar(Post.visible(), reader(id=id)) or abort(404)
+    post = db.session.scalar(Post.visible(), user_parameters(id=id)) or abort(404)
     if not post.is_published:
         security.make_private()
     return post
@@ -207,10 +207,10 @@ def visible_post(id: int) -> Post:
 def comments_of(post: Post, before: int = ID_MAX) -> Sequence[Comment]:
     """The post's newest comments with ids below `before` that the user may read, newest first."""
     query = Comment.for_post(with_pending=post.is_editable_by(current_user))
-    return db.session.scalars(query, reader(post_id=post.id, before=before)).all()
+    return db.session.scalars(query, user_parameters(post_id=post.id, before=before)).all()
 
 
-def reader(**parameters: int) -> dict[str, object]:
+def user_parameters(**parameters: int) -> dict[str, object]:
     """The parameters of a query about what the user may read."""
     return {"user_id": current_user.id, "is_owner": current_user.is_owner, **parameters}
 
@@ -426,7 +426,7 @@ def delete_comment(id: int) -> ResponseReturnValue:
 
 def visible_comment(id: int) -> Comment:
     """The comment; 404 unless the user may read it."""
-    return db.session.scalar(Comment.visible(), reader(id=id)) or abort(404)
+    return db.session.scalar(Comment.visible(), user_parameters(id=id)) or abort(404)
 
 
 # Signing in and out -------------------------------------------------------------------------------

@@ -18,16 +18,9 @@ from sqlalchemy.orm import (
     undefer,
 )
 
-from core import rendering
+from core import plugins, rendering
 from core.database import Base, advisory_lock, db, now
 from core.pagination import NEVER, Cursor, newest_first
-from core.plugins import (
-    comment_saved,
-    current_blog,
-    posts_deleted,
-    posts_saved,
-    user_texts_deleted,
-)
 
 USERNAME_MAX = 30  # characters; fits a byline on a phone
 DISPLAY_NAME_MAX = 50  # characters
@@ -190,7 +183,7 @@ class User(Base):
     def delete_texts(self, with_comments: bool = True) -> None:
         """Delete all that the user wrote, or leave the comments on others' posts."""
         self.display_name = self.about = ""
-        user_texts_deleted.send(current_blog(), user=self)
+        plugins.user_texts_deleted.send(plugins.current_blog(), user=self)
         Post.delete_where(Post.author_id == self.id)
         if with_comments:
             db.session.execute(sa.delete(Comment).where(Comment.author_id == self.id))
@@ -304,7 +297,7 @@ class Comment(Base):
         is_new = self.id is None
         db.session.add(self)
         db.session.flush()
-        comment_saved.send(current_blog(), comment=self, is_new=is_new)
+        plugins.comment_saved.send(plugins.current_blog(), comment=self, is_new=is_new)
 
 
 class Post(Base):
@@ -444,10 +437,10 @@ class Post(Base):
         """Write new or changed Posts, and the rows that extras make from them."""
         db.session.add_all(posts)
         db.session.flush()
-        posts_saved.send(current_blog(), posts=posts)
+        plugins.posts_saved.send(plugins.current_blog(), posts=posts)
 
     @classmethod
     def delete_where(cls, condition: sa.ColumnElement[bool]) -> None:
         """Delete the Posts of that condition, with all that belongs to them."""
-        posts_deleted.send(current_blog(), ids=sa.select(cls.id).where(condition))
+        plugins.posts_deleted.send(plugins.current_blog(), ids=sa.select(cls.id).where(condition))
         db.session.execute(sa.delete(cls).where(condition))

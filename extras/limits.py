@@ -64,16 +64,23 @@ class Limit(NamedTuple):
     rate: str
     key: Callable[[], str]
 
+    def digest(self) -> str:
+        """A digest of the key: whoever reads the storage learns no names or addresses."""
+        return hashlib.blake2b(self.key().encode(), digest_size=16).hexdigest()
+
+    def is_exempt(self) -> bool:
+        """Whether the request is not counted."""
+        return not self.key()
+
 
 class Policy(NamedTuple):
-    """The limits of requests by these methods.
+    """Requests by these methods are counted under a name of LIMITS.
 
     They are counted before the view, which may be slow, and refunded unless the response `counts`.
     """
 
-    scope: str  # of one name, requests for several views are counted together
+    name: str
     methods: set[str]
-    limits: list[Limit]
     counts: Callable[[Response], bool] = lambda _response: True
 
 
@@ -87,25 +94,26 @@ def is_redirect(response: Response) -> bool:
     return response.status_code == 303
 
 
-LOG_IN = [
-    Limit("10 per 15 minutes", username_and_ip),  # a person mistypes a few times
-    Limit("30 per 15 minutes", username),  # 8 characters last for ages
-    Limit("50 per hour", client_ip),  # a household or school has many names
-]
-# No stranger's attempts disturb an open session.
-OWN_PASSWORD = [Limit("10 per 15 minutes", user_id)]
-SIGN_UP = [Limit("5 per hour", client_ip)]  # a family at a table
-SEARCH = [Limit("60 per minute", client_ip)]  # faster than anybody reads
-POLICIES = {
-    "auth.log_in": Policy("log-in", {"POST"}, LOG_IN, is_password_wrong),
-    "account.change_password": Policy("password", {"POST"}, OWN_PASSWORD, is_password_wrong),
-    "account.delete": Policy("password", {"POST"}, OWN_PASSWORD, is_password_wrong),
-    "auth.sign_up": Policy("sign-up", {"POST"}, SIGN_UP, is_redirect),
-    "search.show": Policy("search", {"GET", "HEAD"}, SEARCH),
+LIMITS = {
+    "log-in": [
+        Limit("10 per 15 minutes", username_and_ip),  # a person mistypes a few times
+        Limit("30 per 15 minutes", username),  # 8 characters last for ages
+        Limit("50 per hour", client_ip),  # a household or school has many names
+    ],
+    "password": [Limit("10 per 15 minutes", user_id)],  # no stranger disturbs an open session
+    "sign-up": [Limit("5 per hour", client_ip)],  # a family at a table
+    "search": [Limit("60 per minute", client_ip)],  # faster than anybody reads
+    # Counted when they are saved: a lively talk, not a flood.
+    "post": [Limit("20 per hour", user_id)],
+    "comment": [Limit("20 per 10 minutes", user_id)],
 }
-# Counted when they are saved: a lively talk, not a flood.
-POSTS = Limit("20 per hour", user_id)
-COMMENTS = Limit("20 per 10 minutes", user_id)
+POLICIES = {
+    "auth.log_in": Policy("log-in", {"POST"}, is_password_wrong),
+    "account.change_password": Policy("password", {"POST"}, is_password_wrong),
+    "account.delete": Policy("password", {"POST"}, is_password_wrong),
+    "auth.sign_up": Policy("sign-up", {"POST"}, is_redirect),
+    "search.show": Policy("search", {"GET", "HEAD"}),
+}
 
 
 def init_app(app: Blog) -> None:
@@ -115,31 +123,23 @@ def init_app(app: Blog) -> None:
     """
     if app.config["RATE_LIMITS"] == "off":
         return
-    uri = app.config["LIMITS_STORAGE"]
-    timeouts: dict[str, str | int] = {
-        "socket_connect_timeout": STORAGE_SECONDS_MAX,
-        "socket_timeout": STORAGE_SECONDS_MAX,
-    }
+    seconds = STORAGE_SECONDS_MAX
     try:
         limiter = Limiter(
             client_ip,
             app=app,
-            storage_uri=uri,
-            storage_options={} if uri.startswith("memory:") else timeouts,
+            storage_uri=app.config["LIMITS_STORAGE"],
+            storage_options={"socket_connect_timeout": seconds, "socket_timeout": seconds},
             in_memory_fallback_enabled=True,
             key_prefix="blog",
         )
     except (ConfigurationError, ValueError) as error:
         example = "redis://127.0.0.1:6379"
         raise SettingError(f"BLOG_LIMITS_STORAGE is no storage; try {example}.") from error
+    app.extensions["rate_limits"] = limiter, {name: _counter(limiter, name) for name in LIMITS}
     for endpoint in POLICIES.keys() & app.view_functions.keys():
         view = app.ensure_sync(app.view_functions[endpoint])
         app.view_functions[endpoint] = _limited_view(limiter, POLICIES[endpoint], view)
-    app.extensions["text_limits"] = {
-        "limiter": limiter,
-        "post": _limited(limiter, POSTS, "post", _named("post")),
-        "comment": _limited(limiter, COMMENTS, "comment", _named("comment")),
-    }
     post_published.connect(count_post, app)
     comment_saved.connect(count_comment, app)
 
@@ -155,41 +155,45 @@ def count_comment(_sender: object, is_new: bool, **_: object) -> None:
         _count("comment")
 
 
-def _count(text: str) -> None:
-    limits = current_app.extensions["text_limits"]
+def _count(name: str) -> None:
+    limiter, counters = current_app.extensions["rate_limits"]
     try:
-        limits[text]()
+        counters[name]()
     except RateLimitExceeded as error:
-        raise _too_many(limits["limiter"]) from error
+        seconds = max(1, ceil(limiter.current_limit.reset_at - time()))
+        minutes = max(1, ceil((seconds - 1) / 60))  # Flask-Limiter adds a second
+        sentence = f"That is too often. Nothing was saved; try again in {minutes} min."
+        raise TooManyRequests(sentence, retry_after=seconds) from error
 
 
-def _limited(limiter: Limiter, limit: Limit, scope: str, view: View) -> View:
-    """The function, which can be called so often, else RateLimitExceeded."""
+def _counter(limiter: Limiter, name: str) -> Callable[[], None]:
+    """A function that does nothing: its calls are counted, and one too many is refused."""
 
-    def digest() -> str:
-        """Whoever reads the storage learns no names or addresses."""
-        return hashlib.blake2b(limit.key().encode(), digest_size=16).hexdigest()
+    def count() -> None:
+        pass
 
-    limited: View = limiter.shared_limit(
-        limit.rate, scope, key_func=digest, exempt_when=lambda: not limit.key()
-    )(view)
+    count.__qualname__ = f"count {name}"  # by which Flask-Limiter tells functions apart
+    limited = count
+    for limit in LIMITS[name]:
+        limited = limiter.shared_limit(
+            limit.rate,
+            f"{name} {limit.key.__name__}",
+            key_func=limit.digest,
+            exempt_when=limit.is_exempt,
+        )(limited)
     return limited
 
 
 def _limited_view(limiter: Limiter, policy: Policy, view: View) -> View:
     """The view within its limits, where its method is one of the policy's."""
-    limited = view
-    for limit in policy.limits:
-        limited = _limited(limiter, limit, f"{policy.scope} {limit.key.__name__}", limited)
 
     @wraps(view)
     def answer(**values: object) -> ResponseReturnValue:
         if request.method not in policy.methods:
             return view(**values)
+        _count(policy.name)
         try:
-            response = make_response(limited(**values))
-        except RateLimitExceeded as error:
-            raise _too_many(limiter) from error
+            response = make_response(view(**values))
         except Exception:
             _refund(limiter)
             raise
@@ -200,16 +204,6 @@ def _limited_view(limiter: Limiter, policy: Policy, view: View) -> View:
     return answer
 
 
-def _named(name: str) -> View:
-    """A function that does nothing: what is limited is its call."""
-
-    def count_text() -> str:
-        return name
-
-    count_text.__qualname__ = f"count {name}"  # by which Flask-Limiter tells functions apart
-    return count_text
-
-
 def _refund(limiter: Limiter) -> None:
     """Take back what the current request has counted, where the storage still answers."""
     counter = limiter.limiter
@@ -218,12 +212,3 @@ def _refund(limiter: Limiter) -> None:
             counter.hit(limit.limit, *limit.request_args, cost=-1)
     except counter.storage.base_exceptions:
         current_app.logger.warning("The storage of the rate limits does not answer.")
-
-
-def _too_many(limiter: Limiter) -> TooManyRequests:
-    """The 429 for the limit that the current request has met."""
-    limit = limiter.current_limit
-    seconds = max(1, ceil(limit.reset_at - time())) if limit else 1
-    minutes = max(1, ceil((seconds - 1) / 60))  # Flask-Limiter adds a second
-    sentence = f"That is too often. Nothing was saved; try again in {minutes} min."
-    return TooManyRequests(sentence, retry_after=seconds)
