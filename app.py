@@ -25,7 +25,7 @@ from werkzeug.urls import iri_to_uri
 from core import config, database, errors, plugins, security, serving
 from core.database import atomic, db, lock_or_404, now
 from core.pagination import ID_MAX, NEVER, parse_id, requested_page, requested_position
-from core.plugins import Blog, current_blog, post_published
+from core.plugins import Blog, current_blog, post_form_sent, post_published
 from core.rendering import excerpt
 from core.security import log_refusal, private, skip_cache
 from forms import USERNAME_TAKEN, CommentForm, Form, LogInForm, PostForm, SignUpForm
@@ -98,7 +98,10 @@ def create_app(instance_path: str | None = None, **settings: object) -> Blog:
 
 
 def add_hooks(app: Blog) -> None:
-    """What the blog does around every view, in this order."""
+    """What the blog does around every view, in this order.
+
+    Extras have plugged in before: the page cache wraps what is there, and limits wrap views.
+    """
     # Before anything reads the form, which may be too large.
     app.before_request(security.refuse_odd_requests)
     # Before CSRFProtect: whatever is sent there, strangers learn nothing of the owner's pages.
@@ -244,10 +247,10 @@ def edit_post(id: int) -> ResponseReturnValue:
 def write_post(post: Post) -> ResponseReturnValue:
     """The form of a post: shown, previewed or saved."""
     form = PostForm(post, current_blog().post_form_parts)
-    for part in form.parts.values():
-        part.before_validation(form)
+    if form.is_submitted():
+        post_form_sent.send(current_blog(), form=form)
     action = request.form.get("action", "publish")
-    # Parts may have found errors before; then the form is not validated.
+    # Extras may have found errors before; then the form is not validated.
     is_valid = form.is_submitted() and action in ACTIONS and not form.errors and form.validate()
     if is_valid and action in SAVING:
         return save_post(post, form, action)

@@ -256,9 +256,6 @@ class PostFormPart(Form):
         """Begin with the post as it is."""
         super().__init__()
 
-    def before_validation(self, form: PostForm) -> None:
-        """Do what comes before the form is shown or validated, such as adding to its text."""
-
     def populate_post(self, post: Post) -> None:
         """Put what was typed into the post, inside of the transaction that saves it."""
 

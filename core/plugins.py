@@ -20,9 +20,11 @@ from core.rendering import date, excerpt, markdown, pluralize
 if TYPE_CHECKING:
     from forms import PostFormPart
 
-# Sent inside of the transaction, by what saves or deletes the rows. The sender is the application.
+# The sender is the application. All but `post_form_sent` are sent inside of the transaction, by
+# what saves or deletes the rows.
 posts_saved = Signal("`posts` were added or changed; their ids are known")
 posts_deleted = Signal("posts will be deleted; `ids` is a Select of their ids")
+post_form_sent = Signal("the `form` of a post was sent; it is not validated yet")
 post_published = Signal("a form publishes or schedules a `post`")
 comment_saved = Signal("a form has added a `comment` (`is_new`), or changed its text")
 user_texts_deleted = Signal("all that a `user` wrote will be deleted")

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import fields
 
 from core.database import Base, atomic, db, now
-from core.plugins import Blog, user_texts_deleted
+from core.plugins import Blog, post_form_sent, user_texts_deleted
 from core.security import IMMUTABLE, limited
 from forms import Length, LineField, PostForm, PostFormPart
 from models import Post, User
@@ -74,28 +74,6 @@ class PicturePart(PostFormPart):
     picture = fields.FileField("Picture")  # the file itself is in `request.files`
     description = LineField("What it shows", [Length(0, DESCRIPTION_MAX)])
 
-    def before_validation(self, form: PostForm) -> None:
-        """Save the picture that was sent, and add it to the end of the text."""
-        file = request.files.get("picture")
-        is_sent = file or request.form.get("action") == "picture"
-        if not is_sent or not form.csrf_token.validate(form) or not self.validate():
-            return
-        try:
-            with limited(shrinking):
-                webp, size = to_webp(file.stream if file else BytesIO())
-        except ValueError as error:
-            self.picture.errors = [str(error)]
-            return
-        picture = Picture.of(current_user.id, webp, size)
-        url = url_for("pictures.show", name=picture.name)
-        with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
-            db.session.merge(picture)
-        description = re.sub(r"([\\\[\]])", r"\\\1", self.description.data)
-        before = f"{form.body.data}\n\n" if form.body.data else ""
-        form.body.data = f"{before}![{description}]({url})\n"
-        self.description.data = ""
-        flash("The picture is at the end of the text.")
-
 
 # The pages ----------------------------------------------------------------------------------------
 
@@ -106,11 +84,35 @@ def init_app(app: Blog) -> None:
     app.multipart_max |= {"posts.new": UPLOAD_MAX, "posts.edit": UPLOAD_MAX}
     app.slots["post_form_end"].append("pictures/fieldset.html")
     app.slots["account"].append("pictures/unused.html")
+    post_form_sent.connect(add_picture, app)
     user_texts_deleted.connect(delete_pictures, app)
     app.add_template_global(Picture.unused_by, "unused_pictures")
     app.register_blueprint(pages)
     if "account" in app.extras:
         app.add_url_rule("/account/pictures", "pictures.delete", delete_picture, methods=["POST"])
+
+
+def add_picture(_sender: object, form: PostForm) -> None:
+    """Save the picture that was sent with the form, and add it to the end of its text."""
+    part, file = form.parts["picture"], request.files.get("picture")
+    is_sent = file or request.form.get("action") == "picture"
+    if not is_sent or not form.csrf_token.validate(form) or not part.validate():
+        return
+    try:
+        with limited(shrinking):
+            webp, size = to_webp(file.stream if file else BytesIO())
+    except ValueError as error:
+        part["picture"].errors = [str(error)]
+        return
+    picture = Picture.of(current_user.id, webp, size)
+    url = url_for("pictures.show", name=picture.name)
+    with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
+        db.session.merge(picture)
+    description = re.sub(r"([\\\[\]])", r"\\\1", part["description"].data)
+    before = f"{form.body.data}\n\n" if form.body.data else ""
+    form.body.data = f"{before}![{description}]({url})\n"
+    part["description"].data = ""
+    flash("The picture is at the end of the text.")
 
 
 def delete_pictures(_sender: object, user: User) -> None:
