@@ -48,8 +48,7 @@ SIGN_UP_REFUSED = {
     "closed": "New accounts are not made here at present.",
     "invite": "A new account needs an invitation, which works once. Ask the owner for a new one.",
 }
-# The modules of BLOG_EXTRAS=all, in the order in which they plug in: in menus, too. The last two
-# wrap what is there before them.
+# The modules of BLOG_EXTRAS=all, in the order in which they plug in: in menus, too.
 BUILT_IN_EXTRAS = (
     "extras.tags extras.pictures extras.search extras.archive extras.feeds extras.privacy "
     "extras.people extras.moderation extras.account porting extras.backup extras.doctor "

@@ -62,10 +62,10 @@ def current_blog() -> Blog:
 
 
 def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
-    """The modules of the extras that BLOG_EXTRAS names, by name, the known ones in their order.
+    """The modules of the extras that BLOG_EXTRAS names, by name, in the order to plug in.
 
-    `known` are the names of modules. SettingError for a name that is unknown, or an extra that
-    needs one that is off.
+    `known` are the names of modules, which come in this order, then others; at the end those with
+    PLUGS_IN_LAST. SettingError for a name that is unknown, or an extra that needs one that is off.
     """
     modules = {path.rpartition(".")[2]: path for path in known}
     words = [word.strip() for word in chosen.split(",") if word.strip()]
@@ -84,8 +84,9 @@ def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
             names = [other for other in names if other != name]
         elif name not in names:
             names.append(name)
-    ordered = [name for name in modules if name in names]
-    extras = {name: import_module(modules[name]) for name in ordered}
+    extras = {name: import_module(path) for name, path in modules.items() if name in names}
+    last = {name: extra for name, extra in extras.items() if hasattr(extra, "PLUGS_IN_LAST")}
+    extras = {name: extra for name, extra in extras.items() if name not in last} | last
     for name, extra in extras.items():
         for needed in getattr(extra, "NEEDS", ()):
             if needed not in extras:

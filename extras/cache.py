@@ -31,6 +31,7 @@ from core.plugins import Blog
 from core.security import CACHING, IMMUTABLE, Caching
 from models import Post, User
 
+PLUGS_IN_LAST = True  # it wraps the whole application
 ENTRY_MAX = 2 * 1024 * 1024  # bytes, for 1 MiB as it is and compressed; more pushes out many others
 OVERHEAD = 2_000  # bytes of an entry without its key and its body
 GZIP_MIN = 500  # bytes; less is not worth a header

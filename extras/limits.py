@@ -20,6 +20,7 @@ from werkzeug.exceptions import TooManyRequests
 from core.config import SettingError
 from core.plugins import Blog, comment_saved, post_published
 
+PLUGS_IN_LAST = True  # it wraps the views of all other extras
 View = Callable[..., ResponseReturnValue]
 # Some proxies add the port: an IPv6 address in brackets or an IPv4 address, and a port.
 WITH_PORT = re.compile(r"\[(?P<ipv6>.+)\](:\d+)?|(?P<ipv4>[\d.]+):\d+")

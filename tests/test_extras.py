@@ -1,6 +1,9 @@
 """Extras: the blog without any, without each of them, and what BLOG_EXTRAS refuses."""
 
 import re
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -11,6 +14,7 @@ from app import BUILT_IN_EXTRAS
 from core.config import SettingError
 from core.database import db
 from core.pagination import NEVER
+from extras import limits
 from models import Post
 
 NAMES = [path.rpartition(".")[2] for path in BUILT_IN_EXTRAS]
@@ -127,6 +131,17 @@ def test_no_link_is_dead_and_no_form_without_a_view(make_app, extras):
 )
 def test_the_setting_chooses_extras(make_app, extras, names):
     assert list(make_app(EXTRAS=extras).extras) == names
+
+
+def test_an_extra_of_ones_own_plugs_in_before_what_wraps_all(make_app, monkeypatch):
+    own = ModuleType("extras.own")
+    own.__spec__ = ModuleSpec("extras.own", None)
+    own.init_app = lambda app: app.add_url_rule("/own", "own", lambda: "Mine")
+    monkeypatch.setitem(sys.modules, "extras.own", own)
+    monkeypatch.setitem(limits.POLICIES, "own", limits.Policy("sign-up", {"GET"}))
+    client = make_app(EXTRAS="all,own", PROXIES=1, CACHE_MAX=0).test_client()
+    answers = [client.get("/own", headers={"X-Forwarded-For": "192.0.2.1"}) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
 
 
 @pytest.mark.parametrize(
