@@ -41,7 +41,8 @@ from models import (
 )
 
 SESSION_LIFETIME = timedelta(hours=24)  # of a session that ends with its browser
-SAVING = ("publish", "draft")  # values of the buttons of a post's form that save it
+# Values of the buttons of a post's form that save it; "save" is what Enter in a field presses.
+SAVING = ("publish", "draft", "save")
 ACTIONS = (*SAVING, "preview")  # those of extras, such as "picture", are theirs to handle
 COMMENT_PENDING = "Your comment waits for approval. Until then nobody else reads it."
 SIGN_UP_REFUSED = {

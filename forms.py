@@ -230,16 +230,21 @@ class PostForm(Form):
         return all(self[name].data == getattr(post, name) for name in TEXT_FIELDS)
 
     def populate_post(self, post: Post, action: str) -> None:
-        """Put what was typed into the post; `action` is "publish" or "draft"."""
+        """Put what was typed into the post.
+
+        `action` is "publish", "draft", or "save", which keeps drafts and scheduled posts as such.
+        """
         if post.id and post.is_published and not self.has_texts_of(post):
             post.updated_at = now()
         for name in TEXT_FIELDS:
             setattr(post, name, self[name].data)
         post.comments_closed = self.comments_closed.data
-        if action == "draft":
+        if action == "draft" or (action == "save" and post.is_draft):
             post.published_at = NEVER
-        else:
-            post.published_at = self.publish_at.data or min(post.published_at, now())
+        elif self.publish_at.data:
+            post.published_at = self.publish_at.data
+        elif action == "publish":
+            post.published_at = min(post.published_at, now())
         for part in self.parts.values():
             part.populate_post(post)
 

@@ -225,6 +225,27 @@ def test_a_picture_comes_before_the_words(browser, base, tmp_path):
     expect(page.get_by_role("heading", level=2)).to_have_text("With a picture")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["Title", "Tags", "What it shows"])
+def test_enter_in_a_field_saves_a_draft(browser, base, label):
+    page = browser.new_page()
+    page.goto(base)
+    sign_up(page, "ann")
+    follow(page, "link", "New Post")
+    page.get_by_label("Title").fill("Half")
+    page.get_by_label("Text", exact=True).fill("Some text.")
+    page.get_by_label("Title").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Title")).to_be_focused()
+    page.get_by_label(label).focus()
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(page.get_by_text("Your draft is saved.")).to_be_visible()
+    page.goto(base)
+    expect(page.get_by_text("There are no posts here yet.")).to_be_visible()
+
+
 def test_everything_works_by_keyboard(browser, base):
     page = browser.new_page()
     page.goto(base)

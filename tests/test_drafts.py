@@ -11,6 +11,7 @@ from core.database import db
 from models import Post
 
 SECRET = "Not yet for readers"
+SOON = "2999-01-01T12:00"
 
 
 def draft(person, action="draft", **fields):
@@ -94,6 +95,42 @@ def test_a_draft_is_published(ann, nobody):
     page = nobody.get(path).text
     assert f"{datetime.now(UTC):%Y %B %d}</time>" in page
     assert "updated on" not in page
+
+
+def test_the_first_button_of_the_form_is_what_enter_presses(ann):
+    page = ann.get("/posts/new").text.partition("<main")[2]
+    first = re.search("<button[^>]*>", page)[0]
+    assert 'value="save"' in first
+    assert 'tabindex="-1"' in first
+
+
+@pytest.mark.parametrize("publish_at", ["", SOON])
+def test_enter_in_a_new_post_or_a_draft_saves_a_draft(ann, nobody, publish_at):
+    fields = {"title": "Half", "body": "x", "action": "save", "publish_at": publish_at}
+    path = ann.send("/posts/new", **fields).location
+    assert "Your draft is saved." in ann.get(path).text
+    assert ann.send("/posts/1/edit", **fields | {"title": "More"}).status_code == 303
+    assert "More" in ann.get("/drafts").text
+    assert nobody.get("/posts/1/more").status_code == 404
+
+
+@pytest.mark.parametrize("publish_at", ["", SOON])
+def test_enter_keeps_a_scheduled_post_scheduled(ann, nobody, publish_at):
+    fields = {"title": "Plan", "body": "x"}
+    ann.send("/posts/new", **fields, action="publish", publish_at=SOON)
+    fields |= {"title": "Changed", "action": "save", "publish_at": publish_at}
+    path = ann.send("/posts/1/edit", **fields).location
+    page = ann.get(path).text
+    assert "Your post is scheduled." in page
+    assert "To be published" in page
+    assert nobody.get(path).status_code == 404
+
+
+def test_enter_saves_a_public_post(ann, nobody):
+    ann.write("Before")
+    path = ann.send("/posts/1/edit", title="After", body="x", action="save").location
+    assert "Your changes are saved." in ann.get(path).text
+    assert "After" in nobody.get("/").text
 
 
 def test_a_scheduled_post_appears_by_itself(app, ann, nobody):
