@@ -94,6 +94,71 @@ def test_markdown_loads_and_links_to_nothing_risky(text):
     assert not re.search(r"<a [^>]*href|<img [^>]*src", markdown(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One.\n\n<!--more-->\n\nTwo.", "<p>One.</p>\n<p>Two.</p>\n"),
+        ("One <!-- secret --> two.", "<p>One  two.</p>\n"),
+        ("<!-- a -->\n**One**", "<p><strong>One</strong></p>\n"),
+        ("<!-- a --> **One**", "<p> <strong>One</strong></p>\n"),
+        ("<!-- over\n\nsome\n\nlines -->\n\nOne", "<p>One</p>\n"),
+        ("<!-- a\n\nb --> <i>One", "<p>&lt;i&gt;One</p>\n"),
+        ("- One\n  <!-- a -->", "<ul>\n<li>One</li>\n</ul>\n"),
+        ("`<!-- a -->`", "<p><code>&lt;!-- a --&gt;</code></p>\n"),
+        ("    <!-- a -->", "&lt;!-- a --&gt;"),
+        ("```\n<!-- a -->\n```", "&lt;!-- a --&gt;"),
+        ("<!-- One", "<p>&lt;!-- One</p>\n"),
+        ("\\<!-- One -->", "<p>&lt;!-- One --&gt;</p>\n"),
+        ("<b>One</b>", "<p>&lt;b&gt;One&lt;/b&gt;</p>\n"),
+    ],
+)
+@pytest.mark.parametrize("small", [False, True])
+def test_comments_of_html_are_shown_in_code_alone(text, expected, small):
+    assert expected in markdown(text, small=small)
+
+
+def test_a_comment_of_html_is_in_no_excerpt():
+    assert excerpt("One <!-- secret\n\nwords --> two.\n\n<!--more-->\n\nThree.") == (
+        "One <!-- secret words --> two. Three."
+    )
+    assert excerpt("One.\n\n<!-- secret\n\nwords -->\n\nTwo.") == "One. Two."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[Call](tel:+49123)", 'href="tel:+49123"'),
+        ("[Here](geo:1,2)", 'href="geo:1,2"'),
+        ("[News](feed:x)", "<p>News (feed:x)</p>"),
+        ("<gopher:x>", "<p>gopher:x</p>"),
+        ("a [](https://example.org) b", "<p>a  b</p>"),
+        ("[![a](/b.png)](https://example.org)", '<a href="https://example.org"'),
+        ("# \n\nOne", "<p>One</p>\n"),
+        ("# [](x)\n\nOne", "<p>One</p>\n"),
+    ],
+)
+def test_no_link_or_heading_is_dead(text, expected):
+    shown = markdown(text)
+    assert expected in shown
+    assert not re.search(r"<a [^>]*></a>|<h2></h2>|<a rel", shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("### A\n\n# B\n\n### C", "223"),
+        ("# A\n\n### B\n\n## C\n\n# D", "2332"),
+        ("## A\n\n#### B\n\n### C\n\n#### D", "2334"),
+    ],
+)
+def test_headings_skip_no_level_whatever_their_order(text, levels):
+    assert "".join(re.findall("<h([1-6])", markdown(text))) == levels
+
+
+def test_an_excerpt_leaves_headings_out():
+    assert excerpt("# The footbridge\n\nThe first bridge is old.") == "The first bridge is old."
+
+
 def test_a_comment_keeps_its_lines():
     assert markdown("a\nb", small=True) == "<p>a<br>\nb</p>\n"
 
@@ -162,6 +227,9 @@ def test_an_excerpt_is_cut_between_words():
         ("हिन्दी में", "हिन्दी-में"),
         ("日本 語", "日本-語"),
         ("a_b/c.d?e#f%g", "a-b-c-d-e-f-g"),
+        ("Мёд и чай", "мёд-и-чай"),
+        ("Σίσυφος", "σίσυφος"),
+        ("Straße", "strasse"),
         ("🎉", ""),
         ("--", ""),
         ("x" * 200, "x" * SLUG_MAX),
