@@ -246,6 +246,20 @@ def test_enter_in_a_field_saves_a_draft(browser, base, label):
     expect(page.get_by_text("There are no posts here yet.")).to_be_visible()
 
 
+@pytest.mark.slow
+def test_a_long_name_widens_no_page(browser, base):
+    page = browser.new_page()
+    page.goto(base)
+    sign_up(page, "W" * 30)
+    follow(page, "link", "Account")
+    page.get_by_label("Display name").fill("M" * 50)
+    follow(page, "button", "Save")
+    check(page)
+    write(page, "A post", "Some text.")
+    comment(page, "A comment.")
+    check(page)
+
+
 def test_everything_works_by_keyboard(browser, base):
     page = browser.new_page()
     page.goto(base)
