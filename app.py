@@ -171,6 +171,7 @@ def show_list(
     sort_key = Post.sort_key() if sort_key is None else sort_key
     parameters = parameters or {}
     page = requested_page(rows, sort_key, PAGE_SIZE, **parameters)
+    context["list_heading"] = heading
     position = requested_position()
     if position:
         heading = f"{heading or 'Posts'}, {position}"
@@ -381,8 +382,10 @@ def add_comment(post_id: int, form: CommentForm) -> Comment:
 def show_comment(id: int) -> ResponseReturnValue:
     """Lead to the page of the post on which the comment stands."""
     comment = visible_comment(id)
-    newest = comments_of(comment.post)[:COUNT_MAX]
-    before = None if comment in newest else id + 1
+    query = Comment.for_post(with_pending=comment.post.is_editable_by(current_user))
+    ids = query.with_only_columns(Comment.id).limit(COUNT_MAX)
+    parameters = user_parameters(post_id=comment.post_id, before=ID_MAX)
+    before = None if id in db.session.scalars(ids, parameters).all() else id + 1
     return redirect(post_url(comment.post, f"comment-{id}", before), 303)
 
 
@@ -394,6 +397,7 @@ def edit_comment(id: int) -> ResponseReturnValue:
     comment = visible_comment(id)
     if not comment.is_editable_by(current_user):
         abort(403, f"Only its author edits a comment, and for {COMMENT_EDIT_MINUTES} minutes.")
+    security.cache_until(comment.editable_until)
     form = CommentForm({"body": comment.body})
     if not form.validate_on_submit():
         context = {"post": comment.post, "is_edit": True}
@@ -476,9 +480,10 @@ def log_in() -> ResponseReturnValue:
         user = db.session.scalar(User.named(form.username.data))
         password_hash = user.password_hash if user else None
         if security.check_password(password_hash, form.password.data) and user:
+            unchanged = User.with_password(user.id, str(password_hash))
             with atomic():
                 # While the password was hashed, it may have changed, or a ban begun.
-                user = db.session.scalar(User.with_password(user.id, str(password_hash)))
+                user = db.session.scalar(unchanged)
                 if user:
                     start_session(user, form.remember.data)
                     return redirect(next_path(), 303)

@@ -198,6 +198,8 @@ class PostForm(Form):
         at = post.published_at.astimezone(current_app.config["ZONE"]) if post.is_scheduled else None
         data = {name: getattr(post, name) for name in (*TEXT_FIELDS, "comments_closed")}
         super().__init__(data | {"publish_at": at and at.replace(tzinfo=None)})
+        if self.is_submitted() and not self.publish_at.raw_data:
+            self.publish_at.data = None  # a field that was not sent is empty
         self.parts = {name: part(post) for name, part in parts.items()}
 
     def validate(self, extra_validators: Mapping[str, Sequence[object]] | None = None) -> bool:

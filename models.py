@@ -183,6 +183,9 @@ class User(Base):
     def delete_texts(self, with_comments: bool = True) -> None:
         """Delete all that the user wrote, or leave the comments on others' posts."""
         self.display_name = self.about = ""
+        # The table is there also where extras/pictures.py is off.
+        pictures = sa.table("pictures", sa.column("author_id"))
+        db.session.execute(sa.delete(pictures).where(pictures.c.author_id == self.id))
         plugins.user_texts_deleted.send(plugins.current_blog(), user=self)
         Post.delete_where(Post.author_id == self.id)
         if with_comments:
@@ -354,9 +357,9 @@ class Post(Base):
     @property
     def version(self) -> str:
         """A digest of what the form of a post can change, by which edit conflicts are noticed."""
-        texts = [getattr(self, name) for name in TEXT_FIELDS]
-        state = [*texts, self.tags, self.published_at, self.comments_closed]
-        return hashlib.blake2b(repr(state).encode(), digest_size=8).hexdigest()
+        texts = [str(getattr(self, name)) for name in TEXT_FIELDS]
+        state = [*texts, str(self.tags), f"{self.published_at}{self.comments_closed}"]
+        return hashlib.blake2b("\0".join(state).encode(), digest_size=8).hexdigest()
 
     @property
     def changed_at(self) -> datetime:

@@ -20,6 +20,7 @@ from core.rendering import date, excerpt, markdown, pluralize
 if TYPE_CHECKING:
     from forms import PostFormPart
 
+MISSED = "extras that missed posts"  # the name of their names in Metadata
 # The sender is the application. All but `post_form_sent` are sent inside of the transaction, by
 # what saves or deletes the rows.
 posts_saved = Signal("`posts` were added or changed; their ids are known")
@@ -95,15 +96,31 @@ def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
 
 
 def rebuild_rows(app: Blog, known: list[str]) -> None:
-    """Let extras that were off until now `rebuild()` the rows that they make from posts."""
-    on = ",".join(app.extras)
+    """Let extras that were off when posts were saved `rebuild()` the rows they make from posts.
+
+    And note those that are off now, when posts are saved: a command with another BLOG_EXTRAS than
+    the server's changes nothing in that.
+    """
+    off = {path.rpartition(".")[2] for path in known} - set(app.extras)
     with app.app_context():
-        noted = db.session.get(Metadata, "extras")
-        before = noted.value if noted else ",".join(path.rpartition(".")[2] for path in known)
-        if on == before:
-            return
-        for name in set(app.extras) - set(before.split(",")):
+        missed = _missed()
+        for name in missed & set(app.extras):
             if hasattr(app.extras[name], "rebuild"):
                 app.extras[name].rebuild()
-        with atomic():
-            db.session.merge(Metadata(name="extras", value=on))
+        if missed & set(app.extras):
+            with atomic():
+                db.session.merge(Metadata(name=MISSED, value=" ".join(missed - set(app.extras))))
+
+    def note(_sender: object, **_: object) -> None:
+        if not off <= _missed():
+            db.session.merge(Metadata(name=MISSED, value=" ".join(_missed() | off)))
+
+    if off:
+        posts_saved.connect(note, app, weak=False)
+        posts_deleted.connect(note, app, weak=False)
+
+
+def _missed() -> set[str]:
+    """The names of the extras that were off when posts were saved."""
+    noted = db.session.get(Metadata, MISSED)
+    return set(noted.value.split()) if noted else set()

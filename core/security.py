@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import wraps
+from datetime import UTC, datetime, timedelta
 from math import inf
 from threading import BoundedSemaphore
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from flask import Flask, Response, abort, current_app, g, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
@@ -26,6 +25,7 @@ QUEUE_MAX = 12  # with those that run; the server's other threads serve readers
 QUEUE_SECONDS_MAX = 5  # in the queue, until 503
 LOGGED_MAX = 80  # characters of a refused text in the log; enough to see what it was
 IMMUTABLE = "public, max-age=31536000, immutable"  # a year, for what changes only with its URL
+PRIVATE = "is_private"  # an attribute of views
 CACHING = "blog.caching"  # in a request's environ: the page cache's `Caching` of its response
 HEADERS = {
     # There are no scripts to connect anywhere: connect-src lets checkers fetch robots.txt.
@@ -35,8 +35,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-P = ParamSpec("P")
-R = TypeVar("R")
+View = TypeVar("View", bound=Callable[..., object])
 
 hashing, queue = BoundedSemaphore(HASHES_MAX), BoundedSemaphore(QUEUE_MAX)
 
@@ -77,32 +76,28 @@ def add_headers(response: Response) -> Response:
     response.headers.extend(HEADERS)
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"  # a year
-    if "Cache-Control" not in response.headers:
-        if g.get("is_private"):
-            response.headers["Cache-Control"] = "private, no-store"
-        elif session or session.modified:
+    view = current_app.view_functions.get(str(request.endpoint))
+    if g.get("is_private") or hasattr(view, PRIVATE):
+        response.headers["Cache-Control"] = "private, no-store"
+    elif "Cache-Control" not in response.headers:
+        if session or session.modified:
             response.headers["Cache-Control"] = "private, no-cache"
         else:
             response.headers["Cache-Control"] = "no-cache"
     return response
 
 
-def private(view: Callable[P, R]) -> Callable[P, R]:
+def private(view: View) -> View:
     """A view whose pages show what others may not see: no browser stores them.
 
-    So Back shows nothing after a log-out.
+    So Back shows nothing after a log-out. That goes for its error pages, too.
     """
-
-    @wraps(view)
-    def private_view(*args: P.args, **kwargs: P.kwargs) -> R:
-        make_private()
-        return view(*args, **kwargs)
-
-    return private_view
+    setattr(view, PRIVATE, True)
+    return view
 
 
 def make_private() -> None:
-    """Let no browser store the page, as with `private`."""
+    """Let no browser store the response to this request, as with `private`."""
     g.is_private = True
 
 
@@ -183,6 +178,8 @@ def verify(purpose: str, token: str) -> dict[str, str | int]:
     signer = URLSafeSerializer(current_app.config["SECRET_KEY"], purpose)
     with suppress(BadData):
         claims = signer.loads(token)
-        if claims["ends_at"] > now().timestamp():
+        ends_at = datetime.fromtimestamp(claims["ends_at"], UTC)
+        if ends_at > now():
+            cache_until(ends_at)
             return dict(claims)
     return {}

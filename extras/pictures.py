@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import fields
 
 from core.database import Base, atomic, db, now
-from core.plugins import Blog, post_form_sent, user_texts_deleted
+from core.plugins import Blog, post_form_sent
 from core.security import IMMUTABLE, limited
 from forms import Length, LineField, PostForm, PostFormPart
 from models import Post, User
@@ -85,7 +85,6 @@ def init_app(app: Blog) -> None:
     app.slots["post_form_end"].append("pictures/fieldset.html")
     app.slots["account"].append("pictures/unused.html")
     post_form_sent.connect(add_picture, app)
-    user_texts_deleted.connect(delete_pictures, app)
     app.add_template_global(Picture.unused_by, "unused_pictures")
     app.register_blueprint(pages)
     if "account" in app.extras:
@@ -113,11 +112,6 @@ def add_picture(_sender: object, form: PostForm) -> None:
     form.body.data = f"{before}![{description}]({url})\n"
     part["description"].data = ""
     flash("The picture is at the end of the text.")
-
-
-def delete_pictures(_sender: object, user: User) -> None:
-    """Delete all pictures of the user."""
-    db.session.execute(sa.delete(Picture).where(Picture.author_id == user.id))
 
 
 @pages.get("/pictures/<name>", endpoint="show")

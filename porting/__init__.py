@@ -35,7 +35,8 @@ def export_account() -> ResponseReturnValue:
     file = BytesIO()
     export(file, current_user.id)
     file.seek(0)
-    return send_file(file, download_name=f"{current_user.username}.zip", as_attachment=True)
+    name = f"{current_user.username}.zip"
+    return send_file(file, download_name=name, as_attachment=True, conditional=False, etag=False)
 
 
 @pages.cli.command("export", cls=Command)

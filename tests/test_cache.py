@@ -397,6 +397,25 @@ def test_the_link_to_edit_a_comment_is_there_for_its_time(app, ann, monkeypatch,
     assert ann.get("/comments/1/edit").status_code == status
 
 
+def test_the_form_to_edit_a_comment_ends_with_its_time(app, ann, monkeypatch):
+    ann.comment(ann.write(), "Hi")
+    assert [ann.get("/comments/1/edit").status_code for _ in range(3)] == [200] * 3
+    later = now() + timedelta(minutes=models.COMMENT_EDIT_MINUTES)
+    monkeypatch.setattr("models.now", lambda: later)
+    monkeypatch.setattr("extras.cache.time", later.timestamp)
+    assert ann.get("/comments/1/edit").status_code == 403
+
+
+def test_the_page_of_a_link_ends_with_it(app, owner, ann, nobody, monkeypatch):
+    page = owner.send("/owner/people/ann/reset").text
+    path = re.search("/password/[^<]+", page)[0].strip()
+    assert [nobody.get(path).status_code for _ in range(3)] == [200] * 3
+    later = now() + timedelta(minutes=61)
+    monkeypatch.setattr("core.security.now", lambda: later)
+    monkeypatch.setattr("extras.cache.time", later.timestamp)
+    assert nobody.get(path).status_code == 404
+
+
 def test_a_page_for_once_is_not_kept_for_its_reader_either(ann, rendered):
     ann.write()
     path = "/search?q=some&before=9999999999999999-1"

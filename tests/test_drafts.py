@@ -126,6 +126,12 @@ def test_enter_keeps_a_scheduled_post_scheduled(ann, nobody, publish_at):
     assert nobody.get(path).status_code == 404
 
 
+def test_a_time_that_is_not_sent_is_none(ann, nobody):
+    ann.send("/posts/new", title="Plan", body="x", action="publish", publish_at=SOON)
+    assert ann.send("/posts/1/edit", title="Now", body="x").status_code == 303
+    assert "Now" in nobody.get("/").text
+
+
 def test_enter_saves_a_public_post(ann, nobody):
     ann.write("Before")
     path = ann.send("/posts/1/edit", title="After", body="x", action="save").location

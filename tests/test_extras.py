@@ -15,6 +15,7 @@ from core.config import SettingError
 from core.database import db
 from core.pagination import NEVER
 from extras import limits
+from extras.pictures import Picture
 from models import Post
 
 NAMES = [path.rpartition(".")[2] for path in BUILT_IN_EXTRAS]
@@ -190,6 +191,27 @@ def test_an_extra_that_was_off_catches_up(make_app):
     nobody = Person(make_app())
     assert "Found" in nobody.get("/search?q=zebra").text
     assert "Found" in nobody.get("/tags/stripes").text
+
+
+def test_a_command_with_other_extras_hides_no_gap(make_app):
+    ann = Person(make_app(EXTRAS="all,-search"), "ann").sign_up()
+    make_app()  # as by `flask doctor` in a shell without the setting
+    ann.write("Late", "A wombat.")
+    assert "Late" in Person(make_app()).get("/search?q=wombat").text
+
+
+@pytest.mark.parametrize("action", ["/account/delete", "/owner/people/ann/remove"])
+def test_pictures_go_with_their_user_also_where_pictures_are_off(make_app, action):
+    app = make_app(EXTRAS="all,-pictures")
+    owner, ann = Person(app, "olga").sign_up(), Person(app, "ann").sign_up()
+    name = f"{'a' * 32}-20x10.webp"
+    with app.app_context():
+        db.session.add(Picture(name=name, author_id=2, webp=b"RIFF"))
+        db.session.commit()
+    assert Person(make_app()).get(f"/pictures/{name}").status_code == 200
+    who = {"/account/delete": ann}.get(action, owner)
+    assert who.send(action, current=PASSWORD).status_code == 303
+    assert Person(make_app()).get(f"/pictures/{name}").status_code == 404
 
 
 def test_a_draft_keeps_its_tags_where_tags_are_off(make_app):

@@ -8,6 +8,7 @@ from werkzeug.routing import Rule
 
 from app import create_app
 from core.database import db
+from core.security import PRIVATE
 from extras.pictures import Picture
 
 SAMPLES = {
@@ -97,6 +98,16 @@ def test_no_page_loads_from_elsewhere_or_runs_scripts(ann, nobody, post, pages):
     assert not re.findall(
         r"<script|<style| style=| on\w+=|<[^>]+ (?:src|href)=\"(?:https?:)?//", "".join(texts)
     )
+
+
+def test_no_browser_stores_what_others_may_not_see(app, owner, ann, post, rules):
+    private = [rule for rule in rules if hasattr(app.view_functions[rule.endpoint], PRIVATE)]
+    paths = [path_of(rule) for rule in private]
+    posted = [path_of(rule) for rule in private if "POST" in rule.methods]
+    answers = [person.get(path) for person in (ann, owner) for path in paths]
+    answers += [ann.send(path, csrf_token="") for path in posted]
+    assert len(paths) > 8
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"private, no-store"}
 
 
 def test_only_pages_for_one_person_are_private(nobody, ann, post):
