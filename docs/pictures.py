@@ -19,8 +19,8 @@ from werkzeug.serving import make_server
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))  # Python looks for modules beside this file only
 
-from app import create_app  # noqa: E402
-from core.database import db  # noqa: E402
+from app import create_app
+from core.database import db
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]  # root has no sandbox
 SIZE = {"width": 880, "height": 900}  # pixels; as wide as a README on GitHub
