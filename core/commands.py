@@ -16,7 +16,7 @@ class Command(click.Command):
     """A command whose arguments have to be text in UTF-8."""
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
-        """Refuse bytes that are no UTF-8, which Python turns into these surrogates."""
+        """Refuse bytes that are no UTF-8, which Python replaces by these surrogates."""
         if re.search("[\udc80-\udcff]", "".join(words)):
             raise click.UsageError("An argument has bytes in it that are no text in UTF-8.")
         return super().parse_args(context, words)

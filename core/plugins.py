@@ -68,31 +68,36 @@ def load_extras(chosen: str, known: list[str]) -> dict[str, ModuleType]:
     `known` are the names of modules, which come in this order, then others; at the end those with
     PLUGS_IN_LAST. SettingError for a name that is unknown, or an extra that needs one that is off.
     """
-    modules = {path.rpartition(".")[2]: path for path in known}
-    words = [word.strip() for word in chosen.split(",") if word.strip()]
-    names = list(modules) if "all" in words else []
-    for word in words:
-        name = word.removeprefix("-")
-        modules.setdefault(name, f"extras.{name}")
-        if word == "all":
-            continue
-        if not re.fullmatch("[a-z_]+", name) or not find_spec(modules[name]):
-            raise SettingError(
-                f"BLOG_EXTRAS names {name!r}, and there is no such extra. There are: "
-                f"{', '.join(path.rpartition('.')[2] for path in known)}."
-            )
-        if word.startswith("-"):
-            names = [other for other in names if other != name]
-        elif name not in names:
-            names.append(name)
-    extras = {name: import_module(path) for name, path in modules.items() if name in names}
-    last = {name: extra for name, extra in extras.items() if hasattr(extra, "PLUGS_IN_LAST")}
-    extras = {name: extra for name, extra in extras.items() if name not in last} | last
+    extras = {name: import_module(path) for name, path in _chosen_paths(chosen, known).items()}
     for name, extra in extras.items():
         for needed in getattr(extra, "NEEDS", ()):
             if needed not in extras:
                 raise SettingError(f"The extra {name!r} needs {needed!r}: add it to BLOG_EXTRAS.")
-    return extras
+    last = {name: extra for name, extra in extras.items() if hasattr(extra, "PLUGS_IN_LAST")}
+    return {name: extra for name, extra in extras.items() if name not in last} | last
+
+
+def _chosen_paths(chosen: str, known: list[str]) -> dict[str, str]:
+    """The names of the modules, by the names of the extras."""
+    paths = {path.rpartition(".")[2]: path for path in known}
+    names = ", ".join(paths)
+    words = [word.strip() for word in chosen.split(",") if word.strip()]
+    on = set(paths) if "all" in words else set()
+    for word in words:
+        name = word.removeprefix("-")
+        if name == "all":
+            continue
+        path = paths.setdefault(name, f"extras.{name}")
+        if not re.fullmatch("[a-z_]+", name) or not find_spec(path):
+            sentence = (
+                f"BLOG_EXTRAS names {name!r}, and there is no such extra. There are: {names}."
+            )
+            raise SettingError(sentence)
+        if word.startswith("-"):
+            on.discard(name)
+        else:
+            on.add(name)
+    return {name: path for name, path in paths.items() if name in on}
 
 
 def rebuild_rows(app: Blog, known: list[str]) -> None:

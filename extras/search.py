@@ -223,7 +223,7 @@ def _tsvector(words: list[str]) -> str:
 def find_posts(
     phrases: list[Phrase], before: Cursor | None, after: Cursor | None
 ) -> sa.Select[Post]:
-    """`Select` of the published Posts that hold every phrase; no more of them than fill a page."""
+    """`Select` of the published Posts that have every phrase; no more of them than fill a page."""
     find = _in_tsvector if db.engine.dialect.name == "postgresql" else _in_fts5
     # After this time there are drafts, whose words are nobody's to guess.
     newest = Cursor(now() + SECOND, 0)
@@ -288,7 +288,7 @@ def init_app(app: Blog) -> None:
 
 @pages.get("/search", endpoint="show")
 def search_posts() -> ResponseReturnValue:
-    """The posts that hold every word of a query, newest first."""
+    """The posts that have every word of a query, newest first."""
     query = " ".join(rendering.normalize_text(request.args.get("q", "")).split())[:QUERY_MAX]
     phrases = parse_query(query)
     if not phrases:
