@@ -9,11 +9,11 @@ from functools import cache
 
 from flask import current_app, request
 from flask_wtf import FlaskForm
-from wtforms import Field, ValidationError, fields
+from wtforms import Field, ValidationError, fields, widgets
 from wtforms.validators import DataRequired, EqualTo, InputRequired, Optional
 
 from core.database import db, now
-from core.pagination import EPOCH, NEVER
+from core.pagination import EARLIEST, NEVER
 from core.rendering import normalize_text
 from core.security import log_refusal
 from models import DELETED_PREFIX, TEXT_FIELDS, TITLE_MAX, USERNAME_MAX, Post, User
@@ -67,6 +67,18 @@ class SecretField(fields.PasswordField):
         self.data = text if len(text) > NORMALIZED_MAX else unicodedata.normalize("NFC", text)
 
 
+class LocalTimeField(fields.DateTimeLocalField):
+    """A date with a time."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        """Take the first value; what is no time comes back as it was typed."""
+        try:
+            super().process_formdata(valuelist)
+        except ValueError:
+            self.widget = widgets.TextInput()  # a field for times cannot show it
+            raise
+
+
 def new_submission() -> str:
     """A random value for one form."""
     return secrets.token_urlsafe(16)
@@ -91,11 +103,15 @@ class Length:
         self.field_flags = {"most": most}  # for the hint
 
     def __call__(self, _form: FlaskForm, field: Field) -> None:
-        """Refuse what was damaged, is too short or too long, and say by how much."""
+        """Refuse what was damaged, is too short or too long, and say by how much.
+
+        What was imported may stay as long as it is.
+        """
+        most = max(self.most, len(field.object_data or ""))
         if "\ufffd" in field.data:
             raise ValidationError("Some characters were damaged on their way (�). Replace them.")
-        if not self.least <= len(field.data) <= self.most:
-            bounds = f"{self.least:,} to {self.most:,}"
+        if not self.least <= len(field.data) <= most:
+            bounds = f"{self.least:,} to {most:,}"
             raise ValidationError(f"It has {len(field.data):,} characters; it can have {bounds}.")
 
 
@@ -186,16 +202,17 @@ class SignUpForm(HoneypotForm, PasswordForm):
 class PostForm(Form):
     """The text of a post, and when it is published; with the parts that extras add."""
 
-    title = LineField("Title", [DataRequired("Give the post a title."), Length(1, TITLE_MAX)])
+    title = LineField("Title", [Length(0, TITLE_MAX)])
     body = TextField("Text", [DataRequired("Write something."), Length(1, POST_MAX)])
-    publish_at = fields.DateTimeLocalField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
+    publish_at = LocalTimeField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     comments_closed = fields.BooleanField("No new comments")
     submission = SubmissionField(default=new_submission)
     version = fields.HiddenField()  # of the post that is edited
 
     def __init__(self, post: Post, parts: Mapping[str, type["PostFormPart"]]) -> None:
         """Begin with the post as it is, and a part of each kind."""
-        at = post.published_at.astimezone(current_app.config["ZONE"]) if post.is_scheduled else None
+        at = post.published_at if post.is_scheduled else post.publish_at
+        at = at and at.astimezone(current_app.config["ZONE"])
         data = {name: getattr(post, name) for name in (*TEXT_FIELDS, "comments_closed")}
         super().__init__(data | {"publish_at": at and at.replace(tzinfo=None)})
         if self.is_submitted() and not self.publish_at.raw_data:
@@ -220,8 +237,8 @@ class PostForm(Form):
         """Read the time in the blog's zone. One that the clocks skip comes back changed."""
         if not field.data:
             raise ValidationError("Write it like 2031-12-24T18:30.")
-        if not EPOCH.year < field.data.year < NEVER.year:
-            raise ValidationError("Choose a time between the years 1970 and 9999.")
+        if not EARLIEST.year <= field.data.year < NEVER.year:
+            raise ValidationError("Choose a time between the years 1000 and 9998.")
         at = field.data.replace(tzinfo=current_app.config["ZONE"])
         if at.astimezone(UTC).astimezone(at.tzinfo).replace(tzinfo=None) != field.data:
             raise ValidationError("The clocks skip this time. Choose another.")
@@ -241,12 +258,15 @@ class PostForm(Form):
         for name in TEXT_FIELDS:
             setattr(post, name, self[name].data)
         post.comments_closed = self.comments_closed.data
+        typed = self.publish_at.data
         if action == "draft" or (action == "save" and post.is_draft):
+            date = post.publish_at if post.is_draft else post.published_at
+            is_kept = post.published_at <= now() or not self.publish_at.raw_data
+            post.publish_at = typed or (date if is_kept else None)
             post.published_at = NEVER
-        elif self.publish_at.data:
-            post.published_at = self.publish_at.data
-        elif action == "publish":
-            post.published_at = min(post.published_at, now())
+        else:
+            kept = post.published_at if action == "save" else min(post.published_at, now())
+            post.published_at, post.publish_at = typed or kept, None
         for part in self.parts.values():
             part.populate_post(post)
 

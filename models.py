@@ -24,8 +24,9 @@ from core.pagination import NEVER, Cursor, newest_first
 
 USERNAME_MAX = 30  # characters; fits a byline on a phone
 DISPLAY_NAME_MAX = 50  # characters
-TITLE_MAX = 200  # characters
+TITLE_MAX = 200  # characters; imported ones may be longer
 PAGE_SIZE = 10  # posts in a list
+OPENING_MAX = 500  # characters of a text without a title, of which its first words are taken
 COUNT_MAX = 1_000  # comments that are counted, more are "1,000+"; and that are on a page
 COMMENT_EDIT_MINUTES = 15  # to mend a slip, not to rewrite what others answered
 RESERVED_SLUGS = {"edit", "delete", "comments"}  # pages of a post, at the same path as its slug
@@ -309,19 +310,26 @@ class Post(Base):
     __tablename__ = "posts"
     id: Mapped[int] = mapped_column(primary_key=True)
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(User.id))
-    title: Mapped[str] = mapped_column(sa.String(TITLE_MAX))
-    body: Mapped[str]
+    # It may be empty. PostgreSQL would refuse what is longer than its column.
+    title: Mapped[str] = mapped_column(sa.String(TITLE_MAX).with_variant(sa.Text, "postgresql"))
+    body: Mapped[str] = mapped_column()
     # Of extras/tags.py; here, since feeds, search and exports have them.
     tags: Mapped[list[str]] = mapped_column(
         sa.JSON().with_variant(JSONB, "postgresql"), default=list
     )
     created_at: Mapped[datetime] = mapped_column(default=now)
     published_at: Mapped[datetime] = mapped_column(default=now)  # NEVER for a draft
+    publish_at: Mapped[datetime | None]  # the date of a draft
+    is_page: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # elsewhere
     updated_at: Mapped[datetime | None]
     edited_at: Mapped[datetime | None]  # when the form to edit it was last saved
     comments_closed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     submission: Mapped[str | None]  # the random value of the form that made it
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+    # Where there is no title: what it is made of, also in queries that leave out the text.
+    opening: Mapped[str] = column_property(
+        sa.case((title == "", sa.func.substr(body, 1, OPENING_MAX)), else_="")
+    )
     comment_count: Mapped[int] = column_property(
         sa.select(sa.func.count())
         .select_from(
@@ -344,6 +352,11 @@ class Post(Base):
     )
 
     @property
+    def display_title(self) -> str:
+        """The title, or else the first words of the text."""
+        return self.title or rendering.first_words(self.opening)
+
+    @property
     def slug(self) -> str:
         """The title in the URL."""
         slug = rendering.slug(self.title) or "post"
@@ -358,7 +371,8 @@ class Post(Base):
     def version(self) -> str:
         """A digest of what the form of a post can change, by which edit conflicts are noticed."""
         texts = [str(getattr(self, name)) for name in TEXT_FIELDS]
-        state = [*texts, str(self.tags), f"{self.published_at}{self.comments_closed}"]
+        times = f"{self.published_at}{self.publish_at or ''}"
+        state = [*texts, str(self.tags), f"{times}{self.comments_closed}"]
         return hashlib.blake2b("\0".join(state).encode(), digest_size=8).hexdigest()
 
     @property
@@ -375,6 +389,11 @@ class Post(Base):
     def is_scheduled(self) -> bool:
         """Whether it will be published at a time."""
         return now() < self.published_at < NEVER
+
+    @property
+    def is_backdated(self) -> bool:
+        """Whether it is a draft with a date that is over, such as a post that was unpublished."""
+        return bool(self.publish_at and self.publish_at <= now())
 
     @hybrid_property
     def is_published(self) -> bool:
@@ -405,7 +424,7 @@ class Post(Base):
     @cache
     def titles(cls) -> sa.Select["Post"]:
         """`Select` of the published Posts, newest first, without texts and authors."""
-        columns = load_only(cls.title, cls.published_at, cls.updated_at)
+        columns = load_only(cls.title, cls.opening, cls.published_at, cls.updated_at)
         query = sa.select(cls).where(cls.is_published).options(columns, lazyload(cls.author))
         return query.order_by(*newest_first(cls.sort_key()))
 

@@ -18,13 +18,14 @@ from core.database import db, now
 
 ID_MAX = 2**31 - 1  # the largest that PostgreSQL's INTEGER holds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1000, 1, 1, tzinfo=UTC)  # of a post; years have four digits
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)  # when a draft is published
 MICROSECOND = timedelta(microseconds=1)
-MICROSECONDS_MAX = (NEVER - EPOCH) // MICROSECOND
+MICROSECONDS = range((EARLIEST - EPOCH) // MICROSECOND, (NEVER - EPOCH) // MICROSECOND + 1)
 
 
 class Cursor(NamedTuple):
-    """The sort key of a row: `<microseconds since 1970>-<id>` in a URL."""
+    """The sort key of a row: `<microseconds since 1970>-<id>` in a URL, negative before."""
 
     at: datetime
     id: int
@@ -54,8 +55,8 @@ class Page(NamedTuple, Generic[Row]):
 
 def parse_cursor(text: str) -> Cursor:
     """The cursor that a URL's text says; ValueError for what is none."""
-    match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,10})", text)
-    if not match or int(match[1]) > MICROSECONDS_MAX or int(match[2]) > ID_MAX:
+    match = re.fullmatch(r"(-?[0-9]{1,18})-([0-9]{1,10})", text)
+    if not match or int(match[1]) not in MICROSECONDS or int(match[2]) > ID_MAX:
         raise ValueError(text)
     return Cursor(EPOCH + int(match[1]) * MICROSECOND, int(match[2]))
 

@@ -29,6 +29,7 @@ from pygments.lexers import get_lexer_by_name
 
 SLUG_MAX = 60  # characters; longer links break in mails
 EXCERPT_MAX = 300  # characters, about four lines
+FIRST_WORDS_MAX, UNTITLED = 60, "Untitled"  # characters; and a title for a text without words
 SNIPPET_MAX = 140  # characters on either side of a match
 NESTING_MAX = 20  # quotes in lists in quotes; bounds the time of hostile texts
 EXPANSION_MAX = 300_000  # characters that links by reference may grow to
@@ -121,6 +122,14 @@ def plain_text(text: str, headings: bool = True) -> str:
 def excerpt(text: str) -> str:
     """The beginning of the rendered text without headings, as plain text, cut between words."""
     return _cut(plain_text(text, headings=False), EXCERPT_MAX)
+
+
+def first_words(text: str) -> str:
+    """What stands for the title where there is none; words, or what a picture shows."""
+    page = _parser(small=False).render(text)
+    pictures = re.findall('<img [^>]*alt="([^"]+)"', page)
+    words = plain_text(text) or html.unescape(" ".join(pictures[:1]))
+    return _cut(words, FIRST_WORDS_MAX) or UNTITLED
 
 
 def _cut(text: str, most: int) -> str:

@@ -30,7 +30,7 @@ def show_archive() -> ResponseReturnValue:
     """Every title, in pages of TITLES_MAX, or those of one year."""
     zone = current_app.config["ZONE"]
     year = request.args.get("year", 0, type=int)
-    if year not in range(EPOCH.year, NEVER.year):
+    if year not in range(EPOCH.year, NEVER.year) and year not in published_years():
         year = 0
     posts = Post.titles()
     if year:

@@ -78,7 +78,7 @@ def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
     comments = Comment.for_post().params(post_id=id, before=ID_MAX, user_id=None)
-    return show_feed(comments, f"Comments on {post.title}", post_url(post), post=post)
+    return show_feed(comments, f"Comments on {post.display_title}", post_url(post), post=post)
 
 
 def show_feed(

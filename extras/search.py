@@ -36,7 +36,7 @@ TIME_MAX = 2_000  # milliseconds on PostgreSQL; common words that never meet cou
 NEWEST = 500  # posts that PostgreSQL looks through before it gathers all matches of rare words
 SECOND = timedelta(seconds=1)
 ID_BITS = 30  # of a row's number in FTS5; the bits above are the second of publication
-SECONDS_MAX = 2**33 - 1  # since 1970; the year 2242
+SECONDS_MAX = 2**33 - 1  # since and before 1970; the years 2242 and 1697
 WORD_MAX = 500  # characters; a tsvector takes 2,046 bytes
 # Between title, text and tags: a word that nobody can search for, so that no phrase crosses it.
 BREAK = "+"
@@ -208,7 +208,7 @@ def _index_after(id: int) -> Sequence[Post]:
 
 def _rowid(cursor: Cursor) -> int:
     """The number of a row in FTS5, so that rows lie in the order of lists."""
-    seconds = min((cursor.at - EPOCH) // SECOND, SECONDS_MAX)
+    seconds = min(max((cursor.at - EPOCH) // SECOND, -SECONDS_MAX), SECONDS_MAX)
     return seconds << ID_BITS | cursor.id
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import yaml
 
 from core.database import Base, UTCDateTime
-from core.pagination import EPOCH, NEVER, parse_id
+from core.pagination import EARLIEST, EPOCH, NEVER, parse_id
 from core.rendering import normalize_text
 from extras.account import ABOUT_MAX
 from extras.pictures import Picture
@@ -26,7 +26,7 @@ TEXT_MAX = 1024 * 1024  # bytes of a post's file or of a line; our exports need 
 MODELS = {"accounts": User, "posts": Post, "comments": Comment, "pictures": Picture}
 NOT_EXPORTED = {"submission", "edited_at"}  # columns about forms, of no use in another blog
 # Columns without which a record is not imported, if its table has them.
-REQUIRED = {"username", "role", "title", "body", "created_at", "published_at"}
+REQUIRED = {"username", "role", "body", "created_at", "published_at"}
 # Characters of a text whose column has no length in the database, by table.
 LENGTHS_MAX = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
 
@@ -76,6 +76,8 @@ class Report:
     added: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)  # already in the blog
     left_out: Counter[str] = field(default_factory=Counter)  # unsupported, by reason
+    changed: Counter[str] = field(default_factory=Counter)  # what came in otherwise, and how
+    details: list[str] = field(default_factory=list)  # each with its location, for --verbose
     skipped: list[str] = field(default_factory=list)  # invalid records
     not_fetched: list[str] = field(default_factory=list)  # attachments
 
@@ -84,13 +86,23 @@ class Report:
         """Whether everything that a user wrote or uploaded was imported."""
         return not (self.skipped or self.not_fetched or self.left_out.total())
 
+    def leave_out(self, location: str, what: str, count: int = 1) -> None:
+        """Count what has no place in this blog."""
+        self.left_out[what] += count
+        self.details.append(f"{location}: {what}: left out.")
+
+    def change(self, location: str, what: str, count: int = 1) -> None:
+        """Count what came in otherwise than it was: "titles (shortened)"."""
+        self.changed[what] += count
+        self.details.append(f"{location}: {what}.")
+
     @contextmanager
     def skipping(self, location: str) -> Iterator[None]:
         """Report an invalid or unsupported record instead of raising its error."""
         try:
             yield
         except UnsupportedError as error:
-            self.left_out[str(error)] += 1
+            self.leave_out(location, str(error))
         except RecursionError:
             self.skipped.append(f"{location}: it is nested too deeply.")
         except (ValueError, yaml.YAMLError) as error:
@@ -101,6 +113,7 @@ class Report:
         counters = {
             "Added": self.added,
             "Here already": self.known,
+            "Changed": self.changed,
             "Left out": self.left_out,
             "Not fetched": Counter(attachments=len(self.not_fetched)),
             "Skipped": Counter({"bad records": len(self.skipped)}),
@@ -154,7 +167,9 @@ def _convert(column: sa.Column[object], field: object, zone: tzinfo) -> object:
         # ISO 8601, also with Jekyll's space before the UTC offset.
         at = datetime.fromisoformat(re.sub(r" +(?=[-+Z])", "", str(field).strip()))
         at = at if at.tzinfo else at.replace(tzinfo=zone)
-        if not EPOCH <= at <= NEVER:
+        # A post may be a letter of 1955, but no account is as old.
+        earliest = EPOCH if column.table.name == "users" else EARLIEST
+        if not earliest <= at <= NEVER:
             raise ValueError(field)
         return at
     text = normalize_text(str(field))

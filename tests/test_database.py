@@ -152,7 +152,7 @@ def test_a_page_is_made_while_others_write_on_sqlite(app, ann, action, monkeypat
 
     monkeypatch.setattr(database, "BUSY_MAX", 100)
     with before_render_template.connected_to(write, app):
-        answer = ann.send("/posts/1/edit", title="", body="Typed.", action=action)
+        answer = ann.send("/posts/1/edit", title="x" * 201, body="Typed.", action=action)
     assert answer.status_code in (200, 422)
     assert engine == [1]
     assert "Written meanwhile." in ann.get(path).text

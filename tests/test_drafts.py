@@ -214,7 +214,7 @@ def test_an_edit_is_previewed(ann, nobody):
     page = ann.send("/posts/1/edit", title="After", body="**New**", action="preview")
     assert "<strong>New</strong>" in page.text
     assert "Old text." in nobody.get(path).text
-    assert ann.send("/posts/1/edit", title=" ", body="x", action="preview").status_code == 422
+    assert ann.send("/posts/1/edit", title="x", body=" ", action="preview").status_code == 422
 
 
 @pytest.mark.parametrize("action", ["publish", "draft"])
