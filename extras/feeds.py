@@ -33,7 +33,7 @@ def init_app(app: Blog) -> None:
     """Plug in."""
     app.register_blueprint(pages)
     if "tags" in app.extras:
-        app.add_url_rule("/tags/<tag>/feed.xml", "feeds.tag", tag_feed)
+        app.add_url_rule("/tags/<path:tag>/feed.xml", "feeds.tag", tag_feed)
     app.add_template_global(feed_path)
     app.slots["head"].append("feeds/head.html")
     app.slots["list_head"].append("feeds/list_head.html")

@@ -22,6 +22,7 @@ from models import Post
 TAG_MAX = 40  # characters
 TAGS_MAX = 10  # of a post; more help nobody
 COUNT_MAX = 300  # posts that are counted for a tag; more are "300+"
+SEPARATORS = "[,、，]"  # between tags
 CHUNK = 1_000  # posts whose tags are written in one transaction
 
 pages = Blueprint("tags", __name__)
@@ -79,7 +80,7 @@ class TagsPart(PostFormPart):
     def names(self) -> list[str]:
         """The tags in lower case, each once, in the order of the alphabet."""
         text = self.tags.data.lower()[:NORMALIZED_MAX]
-        names = unicodedata.normalize("NFC", text).split(",")
+        names = re.split(SEPARATORS, unicodedata.normalize("NFC", text))
         return sorted({name.strip().lstrip("# ") for name in names} - {""})
 
     def validate_tags(self, field: Field) -> None:
@@ -88,28 +89,39 @@ class TagsPart(PostFormPart):
         if len(names) > TAGS_MAX:
             raise ValidationError(f"There are {len(names)} tags; a post can have {TAGS_MAX}.")
         for name in names:
-            if len(name) > TAG_MAX:
-                raise ValidationError(f"“{name}” is longer than {TAG_MAX} characters.")
-            if re.search(r"[/\\]", name) or not has_word(name):
-                raise ValidationError(f"“{name}” is no tag: use words, with commas between tags.")
+            if fault := tag_fault(name):
+                raise ValidationError(f"“{name}” is no tag: {fault}.")
 
     def populate_post(self, post: Post) -> None:
         """Give the post its tags."""
         post.tags = self.names()
 
 
-def has_word(text: str) -> bool:
-    """Whether there is a letter, a number or a symbol in it, of any script."""
-    return any(unicodedata.category(char)[0] in "LNS" for char in text)
+def tag_fault(name: str) -> str:
+    """Why a name can be no tag; "" if it can be one."""
+    *_, last = parts = name.split("/")
+    if len(name) > TAG_MAX:
+        return f"it is longer than {TAG_MAX} characters"
+    if not any(unicodedata.category(char)[0] in "LNS" for char in name):
+        return "it has no letter, number or symbol"
+    if "\\" in name:
+        return "a backslash cannot be in its address"
+    if {"", ".", ".."} & set(parts):  # browsers drop these from an address
+        return "each part between slashes has to be a word"
+    if last == "feed.xml":
+        return "its address is that of a feed"
+    return ""
 
 
-def clean_tags(names: Iterable[object]) -> tuple[list[str], int]:
-    """Tags from elsewhere as a post has them, and how many were left out."""
+def clean_tags(names: Iterable[object]) -> tuple[list[str], list[str]]:
+    """Tags from elsewhere as a post has them, and the reasons why others were left out."""
     texts = (str(name).lower()[:NORMALIZED_MAX] for name in names)
-    lines = (re.sub(r"[/\\,]", " ", unicodedata.normalize("NFC", text)) for text in texts)
+    lines = (re.sub(SEPARATORS, " ", unicodedata.normalize("NFC", text)) for text in texts)
     found = dict.fromkeys(" ".join(normalize_text(line).split()).lstrip("# ") for line in lines)
-    tags = [tag for tag in found if has_word(tag) and len(tag) <= TAG_MAX][:TAGS_MAX]
-    return tags, len(found) - len(tags)
+    tags = [name for name in found if not tag_fault(name)]
+    faults = [f"“{name}”: {fault}" for name in found if (fault := tag_fault(name))]
+    faults += [f"“{name}”: a post can have {TAGS_MAX}" for name in tags[TAGS_MAX:]]
+    return tags[:TAGS_MAX], faults
 
 
 # The rows -----------------------------------------------------------------------------------------
@@ -163,7 +175,7 @@ def list_tags() -> ResponseReturnValue:
     return render_template("tags/list.html", tags=tags, count_max=COUNT_MAX)
 
 
-@pages.get("/tags/<tag>", endpoint="show")
+@pages.get("/tags/<path:tag>", endpoint="show")
 def show_tag(tag: str) -> ResponseReturnValue:
     """The posts with a tag, newest first; 404 if there are none."""
     posts = Tag.posts(tag.lower())

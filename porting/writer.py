@@ -194,8 +194,9 @@ class Writer:
         """The values of a post, comment or picture; None if the blog already has it."""
         fields = record.fields | {"author_id": self._author_id(record)}
         if record.kind == "posts":
-            fields["tags"], left_out = clean_tags(fields["tags"])
-            self.report.left_out["tags"] += left_out
+            fields["tags"], faults = clean_tags(fields["tags"])
+            for fault in faults:
+                self.report.leave_out(f"{record.location}, tag {fault}", "tags")
         if record.kind == "comments":
             fields["post_id"] = self.post_ids.get(str(fields.get("post_id") or ""))
             if not fields["post_id"]:

@@ -626,7 +626,7 @@ def test_a_bad_wordpress_post_is_named_and_skipped(app, tmp_path, fields, senten
         ),
         (
             {"comments": '<category domain="post_tag">R&amp;amp;D/Ops, x</category>'},
-            {"tags": ["r&d ops x"]},
+            {"tags": ["r&d/ops x"]},
         ),
         ({"comments": "<category domain='post_format'>Aside</category>"}, {"tags": []}),
         ({"content__encoded": "a\u0000b".replace("\0", "\x7f")}, {"body": "ab"}),

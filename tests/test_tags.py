@@ -29,7 +29,22 @@ def test_tags_are_folded_and_lead_to_their_posts(ann, nobody):
 
 
 @pytest.mark.parametrize(
-    "tag", ["🎉", "c++", "c#", "صباح", "a & <b>", "100%", "a?b", "'\"", "हिन्दी"]
+    "tag",
+    [
+        "AC/DC",
+        "CI/CD/x",
+        "feed.xml/x",
+        "a/...",
+        "🎉",
+        "c++",
+        "c#",
+        "صباح",
+        "a & <b>",
+        "100%",
+        "a?b",
+        "'\"",
+        "हिन्दी",
+    ],
 )
 def test_every_tag_that_is_taken_has_a_page(ann, nobody, tag):
     answer = ann.send("/posts/new", title="x", body="y", tags=tag)
@@ -42,11 +57,17 @@ def test_every_tag_that_is_taken_has_a_page(ann, nobody, tag):
     ("tags", "message"),
     [
         (",".join("abcdefghijk"), "There are 11 tags; a post can have 10."),
-        ("x" * 41, "is longer than 40 characters"),
-        ("!?", "is no tag"),
-        ("..", "is no tag"),
-        ("a/b", "is no tag"),
-        ("a\\b", "is no tag"),
+        ("x" * 41, "is no tag: it is longer than 40 characters."),
+        ("!?", "“!?” is no tag: it has no letter, number or symbol."),
+        ("..", "“..” is no tag: it has no letter, number or symbol."),
+        ("a/", "“a/” is no tag: each part between slashes has to be a word."),
+        ("../login", "“../login” is no tag: each part between slashes has to be a word."),
+        ("a/./b", "is no tag: each part"),
+        ("/a", "is no tag: each part"),
+        ("a//b", "is no tag: each part"),
+        ("feed.xml", "“feed.xml” is no tag: its address is that of a feed."),
+        ("a/Feed.XML", "“a/feed.xml” is no tag: its address is that of a feed."),
+        ("a\\b", "is no tag: a backslash cannot be in its address."),
     ],
 )
 def test_a_refused_tag_says_why_and_comes_back(ann, tags, message):
@@ -94,6 +115,23 @@ def test_a_tag_has_a_feed(ann, nobody):
     assert "<title>Tagged</title>" in feed
     assert "Other" not in feed
     assert 'href="/tags/a/feed.xml"' in nobody.get("/tags/a").text
+
+
+def test_a_tag_with_a_slash_has_a_page_and_a_feed(ann, nobody):
+    path = ann.write("Loud", tags="AC/DC")
+    assert links(nobody.get(path)) == ["/tags/ac/dc"]
+    page = nobody.get("/tags/ac/dc").text
+    assert "Posts tagged ac/dc" in page
+    assert 'href="/tags/ac/dc/feed.xml"' in page
+    assert "<title>Loud</title>" in nobody.get("/tags/ac/dc/feed.xml").text
+
+
+def test_commas_of_chinese_and_japanese_separate_tags(ann, nobody):
+    path = ann.write("First", tags="猫、犬，鳥, fish")
+    assert links(nobody.get(path)) == [
+        "/tags/fish",
+        *("/tags/%E7%8A%AC", "/tags/%E7%8C%AB", "/tags/%E9%B3%A5"),
+    ]
 
 
 def test_a_change_of_tags_is_no_update_of_the_text(ann, nobody):
