@@ -259,3 +259,68 @@ def test_a_conflict_shows_all_that_was_saved_meanwhile(ann, owner):
     assert "Tags: theirs" in meanwhile
     assert "Draft" in meanwhile
     assert "Theirs" in meanwhile
+
+
+def field(page, name):
+    """The `<input>` of that name."""
+    return re.search(rf'<input [^>]*name="{name}"[^>]*>', page.text)[0]
+
+
+@pytest.mark.parametrize("action", ["draft", "save"])
+def test_a_draft_keeps_the_date_it_was_given(ann, action):
+    path = draft(ann, action=action, publish_at=SOON)
+    assert f'value="{SOON}"' in field(ann.get("/posts/1/edit"), "publish_at")
+    for page in (ann.get("/drafts").text, ann.get(path).text):
+        assert "Draft, dated <time" in page
+        assert "2999 January 01" in page
+
+
+def test_a_scheduled_post_becomes_a_draft_and_back_with_its_date(ann, nobody):
+    path = draft(ann, action="publish", publish_at=SOON)
+    ann.send("/posts/1/edit", title="Plan", body="x", action="draft", publish_at=SOON)
+    assert "Draft, dated" in ann.get(path, follow_redirects=True).text
+    ann.send("/posts/1/edit", title="Plan", body="x", action="publish", publish_at=SOON)
+    page = ann.get(path, follow_redirects=True).text
+    assert "To be published on" in page
+    assert "2999 January 01" in page
+    assert nobody.get(path).status_code == 404
+
+
+def test_a_draft_forgets_a_date_that_is_emptied(ann):
+    draft(ann, publish_at=SOON)
+    ann.send("/posts/1/edit", title="x", body="x", action="draft", publish_at="")
+    assert "dated" not in ann.get("/drafts").text
+
+
+def test_an_unpublished_post_offers_its_old_date(app, ann, nobody):
+    ann.write("Newer")
+    ann.write("Old", publish_at="2023-10-13T12:00")
+    fields = {"title": "Old", "body": "x"}
+    ann.send("/posts/2/edit", **fields, action="draft", publish_at="")
+    form = ann.get("/posts/2/edit")
+    assert 'value="2023-10-13T12:00"' in field(form, "publish_at")
+    assert "With this past date, it is published among the older posts." in form.text
+    ann.send("/posts/2/edit", **fields, action="publish", publish_at="2023-10-13T12:00")
+    assert "2023 October 13" in nobody.get("/posts/2/old").text
+
+
+def test_an_unpublished_post_is_published_as_new_without_a_date(app, ann, nobody):
+    ann.write("Old", publish_at="2023-10-13T12:00")
+    ann.send("/posts/1/edit", title="Old", body="x", action="draft", publish_at="")
+    ann.send("/posts/1/edit", title="Old", body="x", action="publish", publish_at="")
+    assert f"{datetime.now(UTC):%Y %B %d}</time>" in nobody.get("/posts/1/old").text
+
+
+@pytest.mark.parametrize("typed", ["tomorrow", "2031-02-30T10:00", "99999-01-01T00:00"])
+def test_a_time_that_is_none_comes_back_as_typed(ann, typed):
+    page = ann.send("/posts/new", title="x", body="My text", publish_at=typed)
+    assert page.status_code == 422
+    assert "Write it like 2031-12-24T18:30." in page.text
+    assert f'value="{typed}"' in field(page, "publish_at")
+    assert 'type="text"' in field(page, "publish_at")
+
+
+def test_a_time_can_be_typed_into_the_field_for_text(ann):
+    ann.send("/posts/new", title="x", body="x", publish_at="tomorrow")
+    assert draft(ann, action="publish", publish_at="2023-10-13T12:00")
+    assert 'type="datetime-local"' in field(ann.get("/posts/1/edit"), "publish_at")
