@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core import rendering
-from core.rendering import COLOURED_MAX, EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
+from core.markdown_rules import COLOURED_MAX
+from core.rendering import EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
 
 PIECES = [
     *(
