@@ -16,7 +16,8 @@ from cachetools import LRUCache, cached
 from cachetools.keys import hashkey
 from markupsafe import Markup, escape
 
-from core.markdown_rules import URL_SCHEMES, parser
+from core.markdown_links import URL_SCHEMES
+from core.markdown_rules import parser
 
 SLUG_MAX = 60  # characters; longer links break in mails
 EXCERPT_MAX = 300  # characters, about four lines
@@ -27,9 +28,10 @@ KEY_SIZE = 200  # bytes, about
 CACHED_MAX = 256  # slugs and dates
 NOT_FOLDED = "+#\u3099\u309a"  # of C++ and C#, and the voicing marks of kana
 # nh3's own tags and attributes, and what our plugins make; visitors' HTML never gets this far.
-TAGS = nh3.ALLOWED_TAGS | {"input"}
+TAGS = nh3.ALLOWED_TAGS | {"input", "label"}
 ATTRIBUTES = nh3.ALLOWED_ATTRIBUTES | {
-    "*": {"class", "id", "title"},
+    "*": {"class", "dir", "id", "title"},
+    "a": {"href", "aria-label"},
     "input": {"type", "checked", "disabled"},
 }
 NOT_PLAIN = {"pre", "section", "sup", "table"}  # code, notes, their numbers, tables
@@ -44,9 +46,10 @@ INVISIBLE = re.compile(
 OWN_PICTURE = r'src="[^"]*/pictures/[0-9a-f]{32}-([0-9]+)x([0-9]+)\.webp"'  # its size in its name
 SET_ATTRIBUTES = {
     "img": {"loading": "lazy"},
-    "input": {"aria-label": "Task"},
     "pre": {"tabindex": "0"},  # scrolls by keyboard, as a table does
     "table": {"tabindex": "0"},
+    "li": {"dir": "auto"},  # its marker is where its first letter is, as the line of a quote
+    "blockquote": {"dir": "auto"},
 }
 
 
@@ -68,32 +71,38 @@ def normalize_text(text: str) -> str:
 
 
 @cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
-def markdown(text: str, small: bool = False, base: str = "") -> Markup:
+def markdown(text: str, small: bool = False, base: str = "", root: str = "") -> Markup:
     """Safe HTML of a Markdown text, whose links are absolute where `base`, a URL, is given.
 
     CommonMark with tables, strikethrough, bare links, task lists, footnotes and coloured code.
     `small` is for comments: line breaks are kept; no images, headings, tables or footnotes.
+    Addresses that begin with a slash are below `root`, the path under which the blog lives.
     """
+    page = parser(small=small, slug=slug).render(text, {"root": root})
     # The Content-Security-Policy blocks inline styles, so a cell's alignment becomes a class.
-    page = re.sub(' style="text-align:([a-z]+)"', r' class="\1"', parser(small).render(text))
+    page = re.sub(' style="text-align:([a-z]+)"', r' class="\1"', page)
+    # Here, since nh3 sets two attributes in any order, which would change the page's digest.
+    page = page.replace("<table>", '<table dir="auto">')
     page = re.sub(OWN_PICTURE, r'\g<0> width="\1" height="\2"', page)
-    clean = nh3.clean(
-        page,
+    return Markup(CONTROLS.sub("", _cleaner(base).clean(page)))
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def _cleaner(base: str) -> nh3.Cleaner:
+    return nh3.Cleaner(
         tags=TAGS,
         attributes=ATTRIBUTES,
-        attribute_filter=_without_foreign_images,
         set_tag_attribute_values=SET_ATTRIBUTES,
         url_schemes=URL_SCHEMES,
         link_rel="nofollow ugc noopener",
         url_relative=("rewrite_with_base", base) if base else "pass_through",
     )
-    return Markup(CONTROLS.sub("", clean))
 
 
 @cached(LRUCache(RENDERED_MAX, getsizeof=_size), key=_key, lock=Lock())
 def plain_text(text: str, headings: bool = True) -> str:
     """The words of the rendered text, without footnotes, tables, code and maybe headings."""
-    page = parser(small=False).render(text)
+    page = parser(small=False, slug=slug).render(text)
     left_out = NOT_PLAIN if headings else NOT_PLAIN | HEADINGS
     bare = nh3.clean(page, tags=set(), attributes={}, clean_content_tags=left_out)
     return CONTROLS.sub("", " ".join(html.unescape(bare).split()))
@@ -179,8 +188,3 @@ def slug(title: str) -> str:
     plain = re.sub("([a-z])[\u0300-\u036f]+", r"\1", lower)
     words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain).split()
     return unicodedata.normalize("NFC", "-".join(words))[:SLUG_MAX].strip("-")
-
-
-def _without_foreign_images(_tag: str, attribute: str, value: str) -> str | None:
-    """Images come from https or from this site; any other is its description."""
-    return None if attribute == "src" and not re.match("https://|/[^/]", value) else value

@@ -14,7 +14,7 @@ CORE = ["serving", "errors", "security", "plugins", "pagination", "commands", "d
 ORDER = [
     *("porting", *[path for path in reversed(BUILT_IN_EXTRAS) if path != "porting"]),
     *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
-    *("core.rendering", "core.markdown_rules", "core.config"),
+    *("core.rendering", "core.markdown_rules", "core.markdown_links", "core.config"),
 ]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 FOLDERS = [ROOT, ROOT / "core", ROOT / "extras"]
@@ -63,8 +63,9 @@ def test_a_reader_of_files_asks_no_database(path):
 
 
 def test_rendering_knows_neither_flask_nor_the_database():
-    texts = [(ROOT / "core" / name).read_text() for name in ("rendering.py", "markdown_rules.py")]
-    assert not re.search("import.*(flask|sqlalchemy)", "".join(texts))
+    names = ("rendering.py", "markdown_rules.py", "markdown_links.py")
+    text = "".join((ROOT / "core" / name).read_text() for name in names)
+    assert not re.search("import.*(flask|sqlalchemy)", text)
 
 
 def test_only_rendering_makes_markup():
