@@ -115,7 +115,7 @@ def excerpt(text: str) -> str:
 
 def first_words(text: str) -> str:
     """What stands for the title where there is none; words, or what a picture shows."""
-    page = _parser(small=False).render(text)
+    page = parser(small=False, slug=slug).render(text)
     pictures = re.findall('<img [^>]*alt="([^"]+)"', page)
     words = plain_text(text) or html.unescape(" ".join(pictures[:1]))
     return _cut(words, FIRST_WORDS_MAX) or UNTITLED
