@@ -232,8 +232,8 @@ def _prepare_jpeg(picture: "JpegImageFile", scans: list[int]) -> None:
     whole = picture.size
     picture.draft(None, _stored_size(picture))
     share = picture.width * picture.height / (whole[0] * whole[1])
-    # Four bytes for a pixel that is decoded, and two to resize it.
-    _check_pixels(whole, kind, JPEG_MEMORY_MAX / (coefficients + 6 * share))
+    # Four bytes for a pixel that is decoded, and up to three to resize it.
+    _check_pixels(whole, kind, JPEG_MEMORY_MAX / (coefficients + 7 * share))
 
 
 def _scans(sent: bytes) -> list[int]:
