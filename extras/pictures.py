@@ -43,12 +43,14 @@ PIXELS_MAX = {
 JPEG_MEMORY_MAX = 200_000_000  # bytes; for a progressive one of 50 million pixels it is 160 MB
 SCANS_MAX = 40  # layers of a JPEG; cameras write ten; each of a large one may take 0.1 s
 SEGMENTS_MAX = 2000  # of a JPEG, with its notes and tables; a profile of colours may take hundreds
+PARTS_MAX = 50_000  # of a PNG, or of a GIF up to its first picture; a usual one has thousands
 PNG_TEXT_MAX = 8 * 1024 * 1024  # bytes of all texts in a PNG, unpacked; they may take four times it
 WIDTH_MAX = 2000  # pixels of what is stored; twice the text's width on the sharpest screens
 HEIGHT_MAX = 16_383  # pixels; the most that WebP can hold
 AREA_MAX = 13_000_000  # pixels of what is stored: 1080 by 12000, five screens, in 1 to 3 MB
 # Markers of a JPEG (ITU T.81 §B.1.1.3): all but those that stand within a layer, and two of them.
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+GIF, PNG = b"GIF8", b"\x89PNG"
 JPEG, END, SCAN = b"\xff\xd8", b"\xd9", b"\xda"
 REDUCING_GAP = 2.0  # a picture is averaged down to twice its new size first, which is fast
 QUALITY = 80  # of WebP, where eyes see no loss
@@ -199,6 +201,8 @@ def _open(sent: bytes) -> "Image.Image":
     if len(sent) > BYTES_MAX:
         raise ValueError("This file is larger than 24 MiB. Make the picture smaller first.")
     scans = _scans(sent) if sent.startswith(JPEG) else []
+    if sent.startswith((GIF, PNG)) and _is_shredded(sent):
+        raise ValueError("This picture is made of too many parts. Save it anew first.")
     try:
         picture = Image.open(BytesIO(sent), formats=list(FORMATS))
     except Exception as error:  # as above
@@ -254,6 +258,24 @@ def _scans(sent: bytes) -> list[int]:
             break
         at += int.from_bytes(sent[at : at + 2])
     raise ValueError("This picture is made of too many layers. Save it anew first.")
+
+
+def _is_shredded(sent: bytes) -> bool:
+    """Whether a GIF or PNG has so many parts that a list of them is larger than a picture."""
+    parts, at = 0, 8
+    if sent.startswith(PNG):
+        while parts <= PARTS_MAX and sent[at + 4 : at + 8] not in (b"", b"IEND"):
+            parts, at = parts + 1, at + 12 + int.from_bytes(sent[at : at + 4])
+        return parts > PARTS_MAX
+    flags = int.from_bytes(sent[10:11])
+    at = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)  # after its header and palette
+    # Extensions, of blocks of up to 255 bytes, until the first picture begins.
+    while parts <= PARTS_MAX and sent[at : at + 1] == b"!":
+        at += 2
+        while parts <= PARTS_MAX and sent[at : at + 1] not in (b"", b"\0"):
+            parts, at = parts + 1, at + 1 + sent[at]
+        parts, at = parts + 1, at + 1
+    return parts > PARTS_MAX
 
 
 def _stored_size(picture: "Image.Image") -> tuple[int, int]:

@@ -350,8 +350,10 @@ def test_a_post_that_is_deleted_meanwhile_is_not_found_and_the_text_kept(app, an
         (SMALL + b"\0" * pictures.BYTES_MAX, "larger than 24 MiB"),
         (layered(pictures.SCANS_MAX + 1), "too many layers"),
         (b"\xff\xd8" + b"\xff\xfe\0\2" * 9999, "too many layers"),
+        (SMALL[:33] + b"\0\0\0\0abCd\0\0\0\0" * 60_000 + SMALL[33:], "too many parts"),
+        (b"GIF89a\1\0\1\0\x80\0\0" + b"\0" * 6 + b"!\xfe" + b"\1x" * 60_000, "too many parts"),
     ],
-    ids=range(29),
+    ids=range(31),
 )
 def test_what_is_refused_says_why_and_nothing_typed_is_lost(ann, contents, message):
     answer = add(ann, contents)
