@@ -22,7 +22,7 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.urls import iri_to_uri
 
-from core import config, database, errors, plugins, security, serving
+from core import config, database, errors, plugins, security, serving, urls
 from core.database import atomic, db, lock_or_404, now
 from core.pagination import ID_MAX, NEVER, parse_id, requested_page, requested_position
 from core.plugins import Blog, current_blog, post_form_sent, post_published
@@ -33,6 +33,7 @@ from models import (
     COMMENT_EDIT_MINUTES,
     COUNT_MAX,
     PAGE_SIZE,
+    RESERVED_SLUGS,
     AnonymousUser,
     Comment,
     Post,
@@ -102,6 +103,8 @@ def add_hooks(app: Blog) -> None:
 
     Extras have plugged in before: the page cache wraps what is there, and limits wrap views.
     """
+    # First of all: other hosts are told nothing.
+    app.before_request(security.refuse_other_hosts)
     # Before anything reads the form, which may be too large.
     app.before_request(security.refuse_odd_requests)
     # Before CSRFProtect: whatever is sent there, strangers learn nothing of the owner's pages.
@@ -111,7 +114,9 @@ def add_hooks(app: Blog) -> None:
     # Before Flask saves the session: that sets the cookie, or adds Vary.
     app.after_request(security.add_headers)
     app.session_interface = security.SessionInterface()
-    # Outermost: the page cache's keys have the scheme and the host of the visitor.
+    # Around the page cache, whose keys have the host and the path.
+    urls.init_app(app)
+    # Outermost, for the scheme and the host of the visitor.
     if count := app.config["PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, count, count, count)  # type: ignore[method-assign]
 
@@ -184,6 +189,8 @@ def show_list(
 def show_post(id: int, slug: str = "") -> ResponseReturnValue:
     """A post and its newest comments, or older ones; 301 to the right slug from any other."""
     post = visible_post(id)
+    if slug in RESERVED_SLUGS:  # where comments are sent to
+        abort(405, ["POST"])
     if slug != post.slug:
         return redirect(post_url(post), 301)
     before = request.args.get("before", ID_MAX, type=parse_id)
@@ -358,6 +365,7 @@ def new_comment(id: int) -> ResponseReturnValue:
         return render_template("comments/form.html", form=form, post=post), form.status
     path = post_url(post)  # before the transaction, in which the post would be read again
     comment = add_comment(post.id, form)
+    # The newest comments are on this page.
     return redirect(f"{path}#comment-{comment.id}", 303)
 
 
@@ -381,12 +389,16 @@ def add_comment(post_id: int, form: CommentForm) -> Comment:
 @comments.get("/comments/<id:id>", endpoint="show")
 def show_comment(id: int) -> ResponseReturnValue:
     """Lead to the page of the post on which the comment stands."""
-    comment = visible_comment(id)
+    return redirect(comment_url(visible_comment(id)), 303)
+
+
+def comment_url(comment: Comment) -> str:
+    """The path of the page on which the comment stands for the user, with its fragment."""
     query = Comment.for_post(with_pending=comment.post.is_editable_by(current_user))
     ids = query.with_only_columns(Comment.id).limit(COUNT_MAX)
     parameters = user_parameters(post_id=comment.post_id, before=ID_MAX)
-    before = None if id in db.session.scalars(ids, parameters).all() else id + 1
-    return redirect(post_url(comment.post, f"comment-{id}", before), 303)
+    before = None if comment.id in db.session.scalars(ids, parameters).all() else comment.id + 1
+    return post_url(comment.post, f"comment-{comment.id}", before)
 
 
 @comments.route("/comments/<id:id>/edit", methods=["GET", "POST"], endpoint="edit")
@@ -410,7 +422,7 @@ def edit_comment(id: int) -> ResponseReturnValue:
             comment.save()
     if is_changed and comment.is_pending:
         flash(COMMENT_PENDING)
-    return redirect(post_url(comment.post, f"comment-{id}"), 303)
+    return redirect(comment_url(comment), 303)
 
 
 @comments.route("/comments/<id:id>/delete", methods=["GET", "POST"], endpoint="delete")
@@ -492,8 +504,9 @@ def log_in() -> ResponseReturnValue:
 
 
 def next_path() -> str:
-    """The page of this site that the query's `next` names, or home."""
-    return security.safe_path(request.args.get("next")) or url_for("posts.home")
+    """The page of this blog that the query's `next` names, or home."""
+    path = security.safe_path(request.args.get("next")) or ""
+    return path if path.startswith(f"{request.root_path}/") else url_for("posts.home")
 
 
 @auth.post("/logout", endpoint="log_out")
@@ -509,7 +522,7 @@ def ask_to_log_in() -> ResponseReturnValue:
     """Lead to the log-in page; but a text that was sent comes back, status 400."""
     if request.method == "POST":
         abort(400, "You are not logged in any more, so nothing was saved yet.")
-    path = iri_to_uri(request.full_path.rstrip("?"))
+    path = iri_to_uri(request.root_path + request.full_path.rstrip("?"))
     return redirect(url_for("auth.log_in", next=path), 303)
 
 

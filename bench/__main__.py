@@ -111,11 +111,11 @@ def fill(url, folder):
         post = send(clients[0], "/posts/new", title=title, body=body, action="publish")
     for number, client in enumerate(clients[:COMMENTS]):
         send(client, f"/posts/{post.split('/')[2]}/comments", body=f"{TEXT}{number}")
-    people = []
+    people, name = [], app.config["SESSION_COOKIE_NAME"]
     for client in clients:
         # The token comes first: a cookie without it would be another after each page.
-        words = token(client), client.get_cookie("blog_session").value
-        people += [f"blog_session={words[1]}", words[0]]
+        words = token(client), client.get_cookie(name).value
+        people += [f"{name}={words[1]}", words[0]]
     with app.app_context():
         db.engine.dispose()
     return Blog(url, post, {"Cookie": people[-2]}, people)

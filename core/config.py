@@ -5,6 +5,7 @@ over the default here. Any setting of Flask and its extensions can be given in t
 """
 
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -26,7 +27,7 @@ LANGUAGE = "en"  # of the posts: <html lang>, hyphenation, spelling
 TIMEZONE = "UTC"  # in which dates are shown, for instance Europe/Berlin
 DATABASE_URL = None  # postgresql://… or sqlite:///…; where it is unset, plain DATABASE_URL
 SECRET_KEY = None  # signs the session cookies; generated once, in instance/secret_key
-URL = None  # the blog's public address; where it is set, requests for other hosts are refused
+URL = None  # the public address, with the path; requests for other hosts are refused then
 PROXIES = 0  # reverse proxies in front whose X-Forwarded-… headers are believed
 NEW_ACCOUNTS_MAY = "post"  # or "comment"
 SIGNUP = "open"  # or "invite", or "closed"; the first account can always be made
@@ -43,7 +44,7 @@ PERMANENT_SESSION_LIFETIME = timedelta(days=30)  # of "keep me signed in"
 WTF_CSRF_TIME_LIMIT = None  # a post may take hours to write; the token ends with the session
 # 0.15 s and 32 MiB; some builds of Python have no scrypt.
 PASSWORD_HASH = "scrypt:32768:8:1" if hasattr(hashlib, "scrypt") else "pbkdf2:sha256:1000000"
-SESSION_COOKIE_NAME = "blog_session"  # other Flask applications on this host use "session"
+SESSION_COOKIE_NAME = None  # "blog_session_" and digits of the key: cookies know no ports
 SESSION_COOKIE_SAMESITE = "Lax"
 # No cookie can have this name: our sessions replace Flask-Login's remember cookie.
 REMEMBER_COOKIE_NAME = ";"
@@ -83,10 +84,12 @@ def load(app: Flask, settings: Mapping[str, object]) -> None:
         config["PORT"] = int(os.environ["PORT"])
     config.update(settings)
     _check(config)
-    config["TRUSTED_HOSTS"] = [urlsplit(config["URL"]).hostname] if config["URL"] else None
     url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
     config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
-    config["SECRET_KEY"] = str(config["SECRET_KEY"] or _stored_key(Path(app.instance_path)))
+    key = str(config["SECRET_KEY"] or _stored_key(Path(app.instance_path)))
+    config["SECRET_KEY"] = key
+    digest = hmac.new(key.encode(), b"the name of the session's cookie", "sha256").hexdigest()
+    config["SESSION_COOKIE_NAME"] = config["SESSION_COOKIE_NAME"] or f"blog_session_{digest[:8]}"
 
 
 def _check(config: Config) -> None:
@@ -102,8 +105,28 @@ def _check(config: Config) -> None:
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():
             raise SettingError(f"BLOG_{name} is one of these words: {choices}.")
-    if config["URL"] and not re.match("https?://[^/]", config["URL"]):
-        raise SettingError("BLOG_URL is a whole address, for instance https://blog.example/.")
+    try:
+        config["URL"] = _normal_url(str(config["URL"])) if config["URL"] else None
+    except ValueError as error:
+        sentence = (
+            "BLOG_URL is a whole address, for instance https://blog.example/ or "
+            "https://example.org/blog; its path has Latin letters, digits and -._~ alone."
+        )
+        raise SettingError(sentence) from error
+
+
+def _normal_url(url: str) -> str:
+    """The URL with its host as browsers send it, and without a slash at its end, else ValueError.
+
+    Its path has only what needs no quoting in links.
+    """
+    parts, path = urlsplit(url), unquote(urlsplit(url).path).rstrip("/")
+    host = str(parts.hostname or "").rstrip(".").encode("idna").decode()
+    is_whole = parts.scheme in ("http", "https") and host and not parts.query + parts.fragment
+    if not is_whole or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{path}"
 
 
 def _stored_key(folder: Path) -> str:

@@ -8,14 +8,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from blinker import Signal
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
+from markupsafe import Markup
 
+from core import rendering
 from core.config import SettingError
 from core.database import Metadata, atomic, db
 from core.pagination import IdConverter, current_path
-from core.rendering import date, excerpt, markdown, pluralize
+from core.rendering import date, excerpt, pluralize
 
 if TYPE_CHECKING:
     from forms import PostFormPart
@@ -55,6 +57,11 @@ class Blog(Flask):
         self.add_template_global(generate_csrf, "csrf_token")
         self.add_template_global(current_path)
         self.jinja_env.globals |= {"current_user": current_user, "slots": self.slots}
+
+
+def markdown(text: str, small: bool = False, base: str = "") -> Markup:
+    """The filter of templates: `rendering.markdown`, with links for where the blog lives."""
+    return rendering.markdown(text, small, base, request.root_path)
 
 
 def current_blog() -> Blog:

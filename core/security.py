@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from threading import BoundedSemaphore
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, current_app, g, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_login import current_user
 from itsdangerous import BadData, URLSafeSerializer
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import SecurityError, ServiceUnavailable
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from core.database import now
@@ -41,7 +42,10 @@ hashing, queue = BoundedSemaphore(HASHES_MAX), BoundedSemaphore(QUEUE_MAX)
 
 
 class SessionInterface(SecureCookieSessionInterface):
-    """Flask's signed cookie, Secure exactly when the request is https."""
+    """Flask's signed cookie, Secure exactly when the request is https, for the blog's own path."""
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return app.config["SESSION_COOKIE_PATH"] or request.root_path or "/"
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
@@ -53,6 +57,13 @@ class SessionInterface(SecureCookieSessionInterface):
 
 
 # Requests and responses ---------------------------------------------------------------------------
+
+
+def refuse_other_hosts() -> None:
+    """400 for another host than that of BLOG_URL; ports may differ."""
+    url = current_app.config["URL"]
+    if url and urlsplit(f"//{request.host}").hostname != urlsplit(url).hostname:
+        raise SecurityError(f"The host {request.host} is not that of this blog.")
 
 
 def refuse_odd_requests() -> None:

@@ -7,13 +7,15 @@ import sys
 
 import click
 import sqlalchemy as sa
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, request
 
 from core.database import db
 from core.plugins import Blog, current_blog
 from core.security import skip_cache
+from core.urls import HEALTH
 
 BACKLOG = 8  # requests that wait, as a multiple of the threads; browsers open six connections
+PREFIX = "X-Forwarded-Prefix"  # ignored; sent back, so that `flask doctor` sees what arrived
 STOP_SECONDS_MAX = 3  # that requests in flight get when the server stops
 
 pages = Blueprint("serving", __name__, cli_group=None)
@@ -24,12 +26,15 @@ def init_app(app: Blog) -> None:
     app.register_blueprint(pages)
 
 
-@pages.get("/healthz", endpoint="health")
+@pages.get(HEALTH, endpoint="health")
 def show_health() -> Response:
     """200 if the database answers, else 503."""
     db.session.execute(sa.select(1))
     skip_cache()
-    return Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
+    answer = Response("ok\n", mimetype="text/plain", headers={"Cache-Control": "no-store"})
+    if PREFIX in request.headers:
+        answer.headers[PREFIX] = request.headers[PREFIX]
+    return answer
 
 
 @pages.cli.command("reindex")

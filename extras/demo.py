@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import sqlalchemy as sa
@@ -68,12 +67,11 @@ def add_pictures(text: str, author: User) -> str:
     blog = current_blog()
     if "pictures" not in blog.extras:
         return PICTURE.sub("", text)
-    root = urlsplit(blog.config["URL"] or "").path.rstrip("/")  # of a blog that lives under a path
     for name in PICTURE.findall(text):
         with (SAMPLE.parent / name).open("rb") as file:
             picture = Picture.of(author.id, *to_webp(file))
         db.session.add(picture)
-        text = text.replace(f"({name})", f"({root}/pictures/{picture.name})")
+        text = text.replace(f"({name})", f"(/pictures/{picture.name})")
     return text
 
 

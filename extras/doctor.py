@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,6 +19,8 @@ from flask import Blueprint, current_app
 
 from core.database import db
 from core.plugins import Blog, current_blog
+from core.serving import PREFIX
+from core.urls import HEALTH
 from extras.backup import LAST_BACKUP
 
 BACKUP_DAYS = 7  # of which the words may be lost
@@ -67,31 +69,38 @@ def check_access() -> Iterator[str]:
 def check_proxies() -> Iterator[str]:
     """Whether the proxies are declared, and their headers arrive at the blog that runs."""
     count, url = current_app.config["PROXIES"], urlsplit(current_app.config["URL"] or "")
-    if url.scheme == "https" and count:
+    if url.path or (url.scheme == "https" and count):
         yield from check_answer(url, count)
-    elif url.scheme == "https":
+    if url.scheme == "https" and not count:
         effect = "all visitors seem to come from the proxy, and by http"
         yield f"Risky: BLOG_URL is https, but BLOG_PROXIES is 0: {effect}. Set BLOG_PROXIES=1."
-    elif count:
+    elif url.scheme != "https" and count:
         advice = "Set BLOG_URL to the public address, with https."
         yield f"Risky: BLOG_PROXIES is {count}, but whether they are there is unknown. {advice}"
 
 
 def check_answer(url: SplitResult, count: int) -> Iterator[str]:
     """What is wrong with the answer of the blog that runs behind so many proxies at that URL."""
+    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     try:
-        with closing(HTTPSConnection(url.netloc, timeout=ANSWER_MAX)) as connection:
+        with closing(kind(url.netloc, timeout=ANSWER_MAX)) as connection:
             # To a server, this is X-Forwarded-Proto: a proxy must not pass it on.
             forged = {"X_Forwarded_Proto": "http"}
-            connection.request("GET", f"{url.path.rstrip('/')}/healthz", headers=forged)
-            # The blog sends this header when it is told that the visitor came by https.
-            if not connection.getresponse().getheader("Strict-Transport-Security"):
-                fault = f"BLOG_PROXIES is {count}, but so many were never seen, or believe visitors"
-                advice = "drop headers with underscores in their names, or correct the number"
-                yield f"Wrong: {fault}. Let every proxy set X-Forwarded-Proto and {advice}."
+            connection.request("GET", f"{url.path}{HEALTH}", headers=forged)
+            answer = connection.getresponse()
     except (OSError, HTTPException) as error:
         advice = "Start the blog, or look at its proxy and its name."
         yield f"Risky: {url.geturl()} cannot be asked from here ({error}). {advice}"
+        return
+    # The blog sends this header when it is told that the visitor came by https.
+    if url.scheme == "https" and count and not answer.getheader("Strict-Transport-Security"):
+        fault = f"BLOG_PROXIES is {count}, but so many were never seen, or believe visitors"
+        advice = "drop headers with underscores in their names, or correct the number"
+        yield f"Wrong: {fault}. Let every proxy set X-Forwarded-Proto and {advice}."
+    prefix = answer.getheader(PREFIX, url.path)
+    if prefix.rstrip("/") != url.path:
+        advice = "Let the proxy not set it, or correct the path of BLOG_URL."
+        yield f"Risky: A proxy sets {PREFIX} to {prefix!r}, which BLOG_URL contradicts. {advice}"
 
 
 def check_storage() -> Iterator[str]:

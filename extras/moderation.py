@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 from sqlalchemy.orm import joinedload
 
-from app import post_url, visible_comment
+from app import comment_url, visible_comment
 from core import rendering
 from core.database import atomic, db, lock_or_404
 from core.plugins import Blog, comment_saved
@@ -80,7 +80,7 @@ def approve_comment(id: int) -> ResponseReturnValue:
         abort(403)
     with atomic():
         approve(lock_or_404(Comment, id))
-    return redirect(post_url(comment.post, f"comment-{id}"), 303)
+    return redirect(comment_url(comment), 303)
 
 
 @pages.get("/owner/moderation", endpoint="queue")

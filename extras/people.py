@@ -14,6 +14,7 @@ from core.database import atomic, db
 from core.pagination import ID_MAX, parse_id
 from core.plugins import Blog
 from core.security import hash_password, private, sign, verify
+from core.urls import absolute
 from forms import Form, PasswordForm
 from models import DELETED_PREFIX, User
 
@@ -125,7 +126,7 @@ def invite() -> ResponseReturnValue:
     may = request.form.get("may", current_app.config["NEW_ACCOUNTS_MAY"])
     if may not in ("post", "comment"):
         abort(400, "An invitation is to post or to comment.")
-    link = url_for("auth.sign_up", invitation=invitation_token(may), _external=True)
+    link = absolute(url_for("auth.sign_up", invitation=invitation_token(may)))
     lifetime = f"{INVITATION_DAYS} days"
     return render_template("people/link.html", link=link, heading="Invitation", lifetime=lifetime)
 
@@ -176,7 +177,7 @@ def user_of_reset(token: str) -> User:
 def make_reset_link(username: str) -> ResponseReturnValue:
     """Make a link by which the person can set a new password."""
     token = reset_token(existing_user(username))
-    link = url_for("password.reset", token=token, _external=True)
+    link = absolute(url_for("password.reset", token=token))
     lifetime = f"{RESET_HOURS} hour"
     return render_template("people/link.html", link=link, heading="New password", lifetime=lifetime)
 

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import psycopg
 import pytest
@@ -20,6 +21,8 @@ from core.database import db
 
 PASSWORD = "correct horse 9"
 QUICK_HASH = "scrypt:1024:8:1"
+SECRET_KEY = "only for tests"
+COOKIE = "blog_session_9ada1bd4"  # of a blog with that key
 # Where SQL or locking differs.
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
@@ -46,13 +49,17 @@ def refuse_writes_of_safe_requests(connection, _cursor, statement, *_):
 class Person:
     """Somebody with a browser of their own."""
 
-    def __init__(self, app, name=None):
-        self.app, self.name = app, name
+    def __init__(self, app, name=None, root=""):
+        self.app, self.name, self.root = app, name, root
         self.client = app.test_client()
         self.known_token = ""
 
+    def at(self, path):
+        """The path below that of the blog."""
+        return self.root + path.removeprefix(self.root)
+
     def get(self, path, **options):
-        return self.client.get(path, buffered=True, **options)
+        return self.client.get(self.at(path), buffered=True, **options)
 
     def token(self):
         """The CSRF token of this browser's session."""
@@ -66,7 +73,7 @@ class Person:
             fields["csrf_token"] = self.token()
         if path in ("/signup", "/login", "/logout"):
             self.known_token = ""
-        return self.client.post(path, data=fields, headers=headers)
+        return self.client.post(self.at(path), data=fields, headers=headers)
 
     def sign_up(self):
         fields = {"username": self.name, "password": PASSWORD, "confirm": PASSWORD}
@@ -84,9 +91,40 @@ class Person:
 
     def comment(self, post, body="A comment."):
         """Comment on the post at that path; the comment's path, with its fragment."""
-        answer = self.send(f"/posts/{post.split('/')[2]}/comments", body=body)
+        answer = self.send(f"/posts/{post.split('/')[-2]}/comments", body=body)
         assert answer.status_code == 303, answer.text
         return answer.location
+
+
+def links(person, path):
+    """The paths on this site that a page leads to, and its status."""
+    answer = person.get(path)
+    page = answer.text if answer.mimetype == "text/html" else ""
+    found = re.findall(r'(?:href|src)="([^"]+)"', page)
+    urls = [urlsplit(urljoin(path, url.replace("&amp;", "&"))) for url in found]
+    ours = {url._replace(fragment="").geturl() for url in urls if not url.netloc}
+    return answer.status_code, {url for url in ours if not url.startswith("mailto:")}
+
+
+def crawl(person):
+    """All paths that are linked from page to page, and those that lead nowhere."""
+    seen, todo, dead = set(), [person.at("/")], []
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        status, found = links(person, path)
+        dead += [(path, status)] * (status >= 400)
+        todo += found - seen - set(todo)
+    return seen, dead
+
+
+def fill(owner, ann):
+    """Let them write posts of each kind, and comments."""
+    first = owner.write("First", "See [the second](/posts/2/second).", tags="garden")
+    second = ann.write("Second", "Some *text*.", tags="garden, bread")
+    ann.send("/posts/new", title="Draft", body="Later", action="draft")
+    ann.comment(first)
+    owner.comment(second)
 
 
 def meanwhile(url, statement, person, path, **fields):
@@ -168,7 +206,7 @@ def make_app(tmp_path, database_url):
 
     def make(**settings):
         defaults = {
-            "SECRET_KEY": "only for tests",
+            "SECRET_KEY": SECRET_KEY,
             "DATABASE_URL": database_url,
             "PASSWORD_HASH": QUICK_HASH,
         }

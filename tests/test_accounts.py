@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 import sqlalchemy as sa
-from conftest import PASSWORD, Person
+from conftest import COOKIE, PASSWORD, Person
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -191,10 +191,10 @@ def test_the_cookie_is_secure_exactly_over_https(app, ann):
 def test_a_copied_cookie_is_worthless_after_logging_out(app, ann):
     elsewhere = Person(app, "ann")
     elsewhere.log_in()
-    cookie = ann.client.get_cookie("blog_session").value
+    cookie = ann.client.get_cookie(COOKIE).value
     assert ann.send("/logout").location == "/"
     thief = app.test_client()
-    thief.set_cookie("blog_session", cookie)
+    thief.set_cookie(COOKIE, cookie)
     assert "Log In" in thief.get("/").text
     assert "Log Out" in elsewhere.get("/").text
 

@@ -1,7 +1,7 @@
 """Back, in a real browser that keeps the pages it has left in its back-forward cache."""
 
 import pytest
-from conftest import PASSWORD
+from conftest import COOKIE, PASSWORD
 from playwright.sync_api import expect, sync_playwright
 from test_browser import FLAGS, base, chromium, follow  # noqa: F401
 
@@ -17,7 +17,7 @@ def page(chromium, owner, ann, base):  # noqa: F811
     secret = {"title": "Secret", "body": "Nobody's business."}
     ann.send("/posts/new", **secret, action="draft")
     ann.send("/posts/new", **secret, publish_at="2999-01-01T00:00")
-    cookie = ann.client.get_cookie("blog_session").value
+    cookie = ann.client.get_cookie(COOKIE).value
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
@@ -25,7 +25,7 @@ def page(chromium, owner, ann, base):  # noqa: F811
             ignore_default_args=["--disable-back-forward-cache"],
         )
         context = browser.new_context(base_url=base)
-        context.add_cookies([{"name": "blog_session", "value": cookie, "url": base}])
+        context.add_cookies([{"name": COOKIE, "value": cookie, "url": base}])
         page = context.new_page()
         page.goto("/")
         yield page

@@ -1,6 +1,7 @@
 """Where settings come from."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -60,6 +61,22 @@ def test_the_key_is_made_once_and_is_nobody_elses_business(make, tmp_path):
 def test_a_key_of_digits_works(make, monkeypatch):
     monkeypatch.setenv("BLOG_SECRET_KEY", "12345678")
     assert make().test_client().get("/login").status_code == 200
+
+
+def test_the_cookies_of_two_blogs_on_one_host_are_two(make):
+    names = [
+        make(SECRET_KEY=key).config["SESSION_COOKIE_NAME"] for key in ("a", "a", "b", "c" * 99)
+    ]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert all(re.fullmatch("blog_session_[0-9a-f]{8}", name) for name in names)
+
+
+def test_a_cookie_can_be_called_anything(make, monkeypatch):
+    monkeypatch.setenv("BLOG_SESSION_COOKIE_NAME", "biscuit")
+    client = make().test_client()
+    assert client.get("/login").headers["Set-Cookie"].startswith("biscuit=")
+    assert "<code>biscuit</code>" in client.get("/privacy").text
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])

@@ -62,15 +62,15 @@ def behind_https(tmp_path, monkeypatch):
     context.load_cert_chain(certificate, key)
     servers = []
 
-    def start(make_app, believes=False, **forwarded):
+    def start(make_app, believes=False, root="", **forwarded):
         def proxy(environ, respond):
-            """Pass on what arrives, as if from afar."""
+            """Pass on what arrives, as if from afar, with the path."""
             sent = {name: environ[name] for name in forwarded if believes and name in environ}
             return app(environ | {"wsgi.url_scheme": "http"} | forwarded | sent, respond)
 
         options = {"ssl_context": context, "request_handler": Handler}
         server = make_server("127.0.0.1", 0, proxy, **options)
-        url = f"https://localhost:{server.server_port}"
+        url = f"https://localhost:{server.server_port}{root}"
         app = make_app(**WELL | {"URL": url, "PROXIES": 1})
         servers.append((server, threading.Thread(target=server.serve_forever)))
         servers[-1][1].start()
@@ -159,6 +159,37 @@ def test_a_proxy_that_passes_on_what_a_visitor_claims_is_named(make_app, behind_
     result = app.test_cli_runner().invoke(args=["doctor"])
     assert result.exit_code == 1
     assert "drop headers with underscores" in result.output
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix", "is_named"),
+    [
+        *(("", None, False), ("", "/blog", True), ("", "/", False)),
+        *(("/blog", None, False), ("/blog", "/blog", False), ("/blog", "/blog/", False)),
+        *(("/blog", "/", True), ("/blog", "/other", True), ("/blog", "/blog/x", True)),
+    ],
+)
+def test_a_prefix_that_says_something_else_is_named(
+    make_app, behind_https, trace, root, prefix, is_named
+):
+    sent = {"HTTP_X_FORWARDED_PREFIX": prefix} if prefix else {}
+    app = behind_https(make_app, root=root, HTTP_X_FORWARDED_PROTO="https", **sent)
+    result = app.test_cli_runner().invoke(args=["doctor"])
+    sentence = f"Risky: A proxy sets X-Forwarded-Prefix to '{prefix}', which BLOG_URL contradicts."
+    assert (sentence in result.output) == is_named
+    assert (result.output == "All is well.\n") != is_named
+
+
+def test_a_blog_under_a_path_is_asked_without_https_too(make_app, trace, serve):
+    """What runs believes no prefix, whoever sends it."""
+
+    def proxy(environ, respond):
+        return app(environ | {"HTTP_X_FORWARDED_PREFIX": "/other"}, respond)
+
+    url = f"{serve(proxy)}/blog"
+    app = make_app(**WELL | {"URL": url})
+    result = app.test_cli_runner().invoke(args=["doctor"])
+    assert "Risky: A proxy sets X-Forwarded-Prefix to '/other'" in result.output
 
 
 def test_a_week_without_a_backup_is_named(doctor, trace):

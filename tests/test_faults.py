@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
-from conftest import Person, on_both
+from conftest import COOKIE, Person, on_both
 from test_server import FORM, free_port, running
 
 from core.database import db
@@ -32,7 +32,7 @@ def writers(make_app):
     def make(count):
         people = [Person(app, f"writer-{number}").sign_up() for number in range(count)]
         return [
-            (person.token(), f"blog_session={person.client.get_cookie('blog_session').value}")
+            (person.token(), f"{COOKIE}={person.client.get_cookie(COOKIE).value}")
             for person in people
         ]
 
