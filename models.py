@@ -33,6 +33,7 @@ RESERVED_SLUGS = {"edit", "delete", "comments"}  # pages of a post, at the same 
 TEXT_FIELDS = ("title", "body")  # columns of a post that `PostForm` fills in, with the same names
 ROLES = ("owner", "author", "member")  # who does everything, posts, or comments alone
 DELETED_PREFIX = "deleted-"  # of the username of an account that is no more
+DELETED_NAME = "deleted account"  # by which readers are told of it
 # Conditions of partial indexes. A query needs the same text, or the index is not used.
 IS_PENDING = sa.text("state = 'pending'")
 IS_BANNED = sa.text("banned_at IS NOT NULL")
@@ -88,13 +89,14 @@ class User(Base):
 
     @property
     def name(self) -> str:
-        """The display name, or else the username."""
-        return self.display_name or self.username
+        """The display name, or else the username, but of who has left neither."""
+        return DELETED_NAME if self.is_deleted else self.display_name or self.username
 
     @property
     def full_name(self) -> str:
         """Both names: others may have the same display name."""
-        return f"{self.display_name} ({self.username})" if self.display_name else self.username
+        has_both = self.display_name and not self.is_deleted
+        return f"{self.display_name} ({self.username})" if has_both else self.name
 
     @property
     def is_deleted(self) -> bool:

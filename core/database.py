@@ -12,6 +12,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import click
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ UPGRADE_MAX = 600_000  # milliseconds that other processes wait while one upgrad
 POOL_MAX = 5  # seconds that a request waits for a connection; then 503
 CONNECT_MAX = 5  # seconds that PostgreSQL has to accept a connection
 LOCK_KEY = 0x626C6F67  # "blog": our advisory lock on a PostgreSQL server that others share
+BLOG_ID = "blog id"  # the name of the random id in Metadata
 WRITES = {"writes": True}  # the execution options of a connection whose transaction writes
 # What is raised when the database cannot be reached, read or written just now.
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
@@ -91,6 +93,7 @@ def init_app(app: Flask) -> None:
         alembic.set_main_option("script_location", str(MIGRATIONS))
         try:
             command.upgrade(alembic, "heads")
+            _make_blog_id()
         except Exception as error:  # whatever the server, the disk or a migration raises
             reason = getattr(error, "orig", error)  # without SQLAlchemy's SQL and links
             raise UpgradeError(f"Not upgraded, the database is as it was: {reason}") from error
@@ -141,6 +144,25 @@ def _forget_connections(engine: "weakref.ref[sa.Engine]") -> None:
         # SQLite mixes up old connections with new ones in one process, so it closes the old.
         # To close one of PostgreSQL's would end the parent's.
         found.dispose(close=found.dialect.name == "sqlite")
+
+
+def blog_id() -> UUID:
+    """The random id of the blog, from which ids that never change are made."""
+    return UUID(db.session.get_one(Metadata, BLOG_ID).value)
+
+
+def set_blog_id(id: UUID) -> None:
+    """Make this the blog of that id, when the transaction is committed."""
+    db.session.merge(Metadata(name=BLOG_ID, value=str(id)))
+
+
+def _make_blog_id() -> None:
+    if db.session.get(Metadata, BLOG_ID):
+        return
+    with atomic():
+        advisory_lock(db.session.connection())  # of processes that start at once, one makes it
+        if not db.session.get(Metadata, BLOG_ID):
+            set_blog_id(uuid4())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from core.plugins import Blog
 from core.rendering import INVISIBLE
 from core.security import check_password, hash_password, private
 from forms import RESERVED_NAMES, Form, Length, LineField, PasswordForm, SecretField, TextField
-from models import DELETED_PREFIX, DISPLAY_NAME_MAX, IS_PENDING, Comment, User
+from models import DELETED_NAME, DELETED_PREFIX, DISPLAY_NAME_MAX, IS_PENDING, Comment, User
 
 ABOUT_MAX = 500  # characters; a paragraph
 
@@ -142,7 +142,7 @@ def delete_user(user: User, with_comments: bool) -> None:
     db.session.execute(sa.delete(Comment).where(Comment.author_id == user.id, IS_PENDING))
     user.end_sessions()
     user.username = f"{DELETED_PREFIX}{user.id}-{secrets.token_hex(3)}"
-    user.display_name = "deleted account"
+    user.display_name = DELETED_NAME
     user.role = "member"
     user.password_hash = "!"
     user.banned_at = None

@@ -1,5 +1,8 @@
 """Posts for programs: Atom and JSON feeds, the Markdown of a post, sitemap and robots.txt."""
 
+from functools import partial
+from uuid import UUID, uuid5
+
 import sqlalchemy as sa
 from flask import (
     Blueprint,
@@ -14,7 +17,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from app import post_url, visible_post, visible_user
-from core.database import db
+from core.database import blog_id, db
 from core.pagination import ID_MAX
 from core.plugins import Blog
 from extras.tags import Tag
@@ -55,7 +58,8 @@ def feed_path() -> str | None:
 @pages.get("/feed.<any(xml, json):kind>", endpoint="home")
 def home_feed(kind: str) -> ResponseReturnValue:
     """The newest posts, in Atom (RFC 4287) or JSON Feed 1.1."""
-    return show_feed(Post.published(), current_app.config["NAME"], url_for("posts.home"), kind)
+    name, page = current_app.config["NAME"], url_for("posts.home")
+    return show_feed("home", Post.published(), name, page, kind)
 
 
 @pages.get("/users/<username>/feed.xml", endpoint="user")
@@ -63,14 +67,16 @@ def user_feed(username: str) -> ResponseReturnValue:
     """One author's newest posts in Atom."""
     user = visible_user(username)
     posts = Post.published().where(Post.author_id == user.id)
-    return show_feed(posts, f"Posts by {user.name}", url_for("users.show", username=username))
+    page = url_for("users.show", username=username)
+    return show_feed(f"user-{user.username.lower()}", posts, f"Posts by {user.name}", page)
 
 
 def tag_feed(tag: str) -> ResponseReturnValue:
     """The newest posts with a tag in Atom; 404 if there are none."""
-    posts = Tag.posts(tag.lower())
+    name = tag.lower()
+    posts = Tag.posts(name)
     db.first_or_404(posts.limit(1))
-    return show_feed(posts, f"Posts tagged {tag.lower()}", url_for("tags.show", tag=tag))
+    return show_feed(f"tag-{name}", posts, f"Posts tagged {name}", url_for("tags.show", tag=tag))
 
 
 @pages.get("/posts/<id:id>/feed.xml", endpoint="comments")
@@ -78,24 +84,32 @@ def comment_feed(id: int) -> ResponseReturnValue:
     """A post's newest comments in Atom."""
     post = db.first_or_404(Post.published().where(Post.id == id))
     comments = Comment.for_post().params(post_id=id, before=ID_MAX, user_id=None)
-    return show_feed(comments, f"Comments on {post.display_title}", post_url(post), post=post)
+    title = f"Comments on {post.display_title}"
+    return show_feed(f"comments-{id}", comments, title, post_url(post), post=post)
 
 
 def show_feed(
+    name: str,
     entries: sa.Select[Post] | sa.Select[Comment],
     title: str,
     page: str,
     kind: str = "xml",
     post: Post | None = None,
 ) -> ResponseReturnValue:
-    """The first entries; `page` is the path of the page that shows the same."""
+    """The first entries; `name` tells feeds apart, `page` is the path that shows the same."""
     found = db.session.scalars(entries.limit(ENTRIES_MAX)).all()
-    context = {"entries": found, "title": title, "page": page, "post": post, "base": base_url()}
+    context = {"title": title, "page": page, "post": post, "name": name}
+    urn = partial(make_urn, blog_id())
     try:
-        text = render_template(f"feeds/feed.{kind}", **context)
+        text = render_template(f"feeds/feed.{kind}", entries=found, urn=urn, **context)
     except ValueError:  # of links that cannot be made absolute
         abort(400, "The name of this host is none.")
     return Response(text, content_type=f"{CONTENT_TYPES[kind]}; charset=utf-8")
+
+
+def make_urn(blog: UUID, name: str) -> str:
+    """The id of a feed or an entry (RFC 4122), the same wherever the blog moves to."""
+    return uuid5(blog, name).urn
 
 
 @pages.get("/posts/<id:id>/<slug>.md", endpoint="markdown")
@@ -119,17 +133,11 @@ def show_sitemap(part: int | None = None) -> ResponseReturnValue:
     end = (part or 1) * SITEMAP_MAX
     query = Post.titles().where(Post.id > end - SITEMAP_MAX, Post.id <= end)
     posts = [] if is_index else db.session.scalars(query).all()
-    context = {"posts": posts, "parts": parts if is_index else [], "base": base_url()}
+    context = {"posts": posts, "parts": parts if is_index else []}
     return Response(render_template("feeds/sitemap.xml", **context), mimetype="application/xml")
 
 
 @pages.get("/robots.txt", endpoint="robots")
 def show_robots() -> ResponseReturnValue:
     """What search engines may read."""
-    text = render_template("feeds/robots.txt", base=base_url())
-    return Response(text, mimetype="text/plain")
-
-
-def base_url() -> str:
-    """The blog's public URL, without a slash at its end."""
-    return str(current_app.config["URL"] or request.url_root).rstrip("/")
+    return Response(render_template("feeds/robots.txt"), mimetype="text/plain")

@@ -2,16 +2,21 @@
 
 import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID, uuid5
 from xml.etree import ElementTree
 
 import feedparser
 import pytest
 import sqlalchemy as sa
+from conftest import PASSWORD, close, on_both
 from lxml import etree
 
-from core.database import db
+from app import create_app
+from core.database import atomic, blog_id, db, set_blog_id
 from extras import archive, feeds
 from models import Post
 
@@ -44,17 +49,19 @@ def test_the_feed_holds_the_newest_posts_whole(nobody, post):
     assert answer.headers["Content-Type"] == "application/atom+xml; charset=utf-8"
     found = entries(answer)
     assert texts(found, "title")[1] == "By bob"
-    assert texts(found, "id") == ["http://localhost/posts/2/", "http://localhost/posts/1/"]
     assert '<a href="http://localhost/y"' in texts(found, "content")[0]
     assert found[0].find("a:link", ATOM).get("href") == f"http://localhost{post}"
     assert "Hidden" not in answer.text
 
 
 def test_an_author_and_the_comments_of_a_post_have_feeds(nobody, post):
-    assert texts(entries(nobody.get("/users/ANN/feed.xml")), "id") == ["http://localhost/posts/2/"]
+    found = entries(nobody.get("/users/ANN/feed.xml"))
+    assert found[0].find("a:link", ATOM).get("href") == f"http://localhost{post}"
     comments = entries(nobody.get("/posts/2/feed.xml"))
     assert texts(comments, "title") == ["Comment by ann", "Comment by bob"]
-    assert comments[0].find("a:link", ATOM).get("href").endswith(f"{post}#comment-2")
+    link = comments[0].find("a:link", ATOM).get("href")
+    assert link == "http://localhost/comments/2"
+    assert nobody.get(link).location == f"{post}#comment-2"
 
 
 def test_the_json_feed_says_the_same(nobody, post):
@@ -206,3 +213,100 @@ def test_what_is_published_again_is_not_older_than_its_publication(ann, nobody):
         assert ann.send("/posts/1/edit", title="A title", **fields).status_code == 303
     entry = entries(nobody.get("/feed.xml"))[0]
     assert entry.find("a:updated", ATOM).text >= entry.find("a:published", ATOM).text
+
+
+# Ids ------------------------------------------------------------------------------------------
+
+FEEDS = ["/feed.xml", "/users/ann/feed.xml", "/tags/kafka/feed.xml", "/posts/1/feed.xml"]
+ID = UUID("11111111-2222-4333-8444-555555555555")
+START = """
+import sys
+from app import create_app
+from core.database import blog_id
+app = create_app(sys.argv[1], DATABASE_URL=sys.argv[2], SECRET_KEY="x")
+with app.app_context():
+    print(blog_id())
+"""
+
+
+def ids(client, path, **options):
+    """The ids of a feed and of its entries."""
+    text = client.get(path, **options).text
+    return re.findall("<id>(.+?)</id>", text) + re.findall('"id": "(.+?)"', text)
+
+
+@pytest.mark.parametrize("path", [*FEEDS, "/feed.json"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"NAME": "Another", "DESCRIPTION": "x", "LANGUAGE": "de", "SECRET_KEY": "y"},
+        {"URL": "https://blog.example/below"},
+        {"URL": "http://[::1]:8000"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_ids_never_change(make_app, ann, nobody, path, settings):
+    ann.comment(ann.write(tags="kafka"))
+    before = ids(nobody.client, path)
+    assert len(set(before)) == len(before) == 2 - path.endswith("json")
+    url = settings.get("URL", "https://other.example:8000")
+    assert ids(make_app(**settings).test_client(), path, base_url=url) == before
+
+
+def test_ids_are_made_of_that_of_the_blog(app, ann, nobody):
+    ann.comment(ann.write())
+    with app.app_context(), atomic():
+        set_blog_id(ID)
+    assert ids(nobody.client, "/feed.xml")[1] == uuid5(ID, "post-1").urn
+    assert ids(nobody.client, "/feed.json") == [uuid5(ID, "post-1").urn]
+    assert ids(nobody.client, "/posts/1/feed.xml")[1] == uuid5(ID, "comment-1").urn
+
+
+def test_a_feed_is_the_same_by_any_of_its_addresses(ann, nobody):
+    ann.write(tags="kafka")
+    assert ids(nobody.client, "/users/ANN/feed.xml") == ids(nobody.client, "/users/ann/feed.xml")
+    assert ids(nobody.client, "/tags/KAFKA/feed.xml") == ids(nobody.client, "/tags/kafka/feed.xml")
+    assert len({ids(nobody.client, path)[0] for path in FEEDS}) == 4
+
+
+def test_another_blog_has_other_ids(app, tmp_path):
+    other = create_app(str(tmp_path / "other"), SECRET_KEY="x")
+    with app.app_context():
+        here = blog_id()
+    with other.app_context():
+        there = blog_id()
+    close(other)
+    assert here != there
+    assert {here.version, there.version} == {4}
+
+
+@on_both
+def test_processes_that_start_at_once_agree_on_the_id(make_app, database_url, tmp_path):
+    with make_app().app_context(), atomic():
+        db.session.execute(sa.text("DELETE FROM metadata"))
+    command = [sys.executable, "-c", START, str(tmp_path), database_url]
+    options = {"cwd": Path(__file__).parents[1], "stdout": subprocess.PIPE, "text": True}
+    starts = [subprocess.Popen(command, **options) for _ in range(4)]
+    found = [start.communicate()[0] for start in starts]
+    assert len(set(found)) == 1
+    assert UUID(found[0].strip()).version == 4
+
+
+# Who has left ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "Bob Smith"])
+def test_comment_feeds_name_nobody_who_has_left(app, ann, bob, owner, nobody, post, name):
+    bob.send("/account", display_name=name, about="")
+    fields = {"current": PASSWORD, "comments": ""}
+    assert bob.send("/account/delete", **fields).status_code == 303
+    answer = nobody.get("/posts/2/feed.xml")
+    left = entries(answer)[1]
+    assert texts([left], "title") == ["Comment by deleted account"]
+    assert left.find("a:author/a:name", ATOM).text == "deleted account"
+    assert left.find("a:author/a:uri", ATOM) is None
+    assert entries(answer)[0].find("a:author/a:uri", ATOM).text == "http://localhost/users/ann"
+    pages = [nobody.get(post), ann.get(post), ann.get("/comments/1/delete"), owner.get(post)]
+    assert "deleted-" not in "".join(page.text for page in [answer, *pages])
+    schema = etree.RelaxNG(file=str(Path(__file__).parent / "atom.rng"))
+    schema.assertValid(etree.fromstring(answer.data))
