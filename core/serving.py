@@ -53,12 +53,14 @@ def serve(host: str | None, port: int | None) -> None:
     """Serve the blog with Granian until Ctrl-C."""
     config = current_app.config
     host, port = host or config["HOST"], port or config["PORT"]
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        socket.create_server((host, port)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
-        reason = f"{host}:{port} is taken or not of this machine ({error.strerror})"
+        reason = f"{place} is taken or not of this machine ({error.strerror})"
         raise click.ClickException(f"{reason}. Try another: flask serve --port 8080") from error
-    click.echo(f"The blog is at http://{host}:{port}: Ctrl-C stops it.")
+    click.echo(f"The blog is at http://{place}: Ctrl-C stops it.")
     threads = config["THREADS"]
     words = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"]
     words += ["--blocking-threads", str(threads), "--backpressure", str(threads * BACKLOG)]

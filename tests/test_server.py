@@ -41,12 +41,12 @@ def start(tmp_path, *words, **environment):
 
 
 @contextmanager
-def running(tmp_path, port, *words, **environment):
+def running(tmp_path, port, *words, host="127.0.0.1", **environment):
     """The server's process, once it answers at the port."""
     process = start(tmp_path, *words, **environment)
     try:
         deadline = time.monotonic() + 20
-        while not answers(port) and time.monotonic() < deadline:
+        while not answers(port, host) and time.monotonic() < deadline:
             time.sleep(0.05)
         yield process
     finally:
@@ -55,21 +55,30 @@ def running(tmp_path, port, *words, **environment):
         process.communicate(timeout=15)
 
 
-def answers(port):
+def answers(port, host="127.0.0.1"):
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection((host, port), 1).close()
     except OSError:
         return False
     return True
 
 
-def status(port, method, path, body=None, headers=None, timeout=10, **options):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+def ask(port, method, path, body=None, headers=None, host="127.0.0.1", **options):
+    """The server's answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
     connection.request(method, path, body, headers or {}, **options)
     answer = connection.getresponse()
     answer.read()
     connection.close()
-    return answer.status
+    return answer
+
+
+def status(*request, **options):
+    return ask(*request, **options).status
+
+
+def location(port, path):
+    return ask(port, "GET", path).getheader("Location")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -99,6 +108,24 @@ def test_the_server_listens_where_it_is_told(tmp_path, words, environment):
     environment = {name: value.format(port=port) for name, value in environment.items()}
     with running(tmp_path, port, *words.format(port=port).split(), **environment):
         assert status(port, "GET", "/healthz") == 200
+
+
+def test_the_server_listens_at_an_address_of_ipv6(tmp_path):
+    port = free_port()
+    words = ["--host", "::1", "--port", str(port)]
+    with running(tmp_path, port, *words, BLOG_URL=f"http://[::1]:{port}", host="::1"):
+        assert status(port, "GET", "/feed.xml", host="::1") == 200
+        headers = {"Host": "localhost"}
+        assert status(port, "GET", "/feed.xml", headers=headers, host="::1") == 400
+
+
+def test_no_slash_leads_to_another_host(tmp_path):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)):
+        assert location(port, "//tags/") == "/tags"
+        assert location(port, "/%2Ftags/?a") == "/tags?a"
+        assert location(port, "/%5Ctags/") is None
+        assert location(port, "//evil.example/") is None
 
 
 def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path):
