@@ -11,7 +11,6 @@ from werkzeug.wrappers import Response
 from core.plugins import Blog
 
 HEALTH = "/healthz"  # monitors ask for it by whatever name they reach the server
-FINAL_DOT = re.compile(r"\.(?=:[0-9]+$|$)")  # of a host, which is the same without
 IN_PATH = "/!$&'()*+,;=:@~"  # what needs no quoting there
 
 
@@ -26,6 +25,24 @@ def absolute(path: str) -> str:
     """The whole URL of a path that `url_for` made."""
     url = urlsplit(current_app.config["URL"] or request.host_url)
     return f"{url.scheme}://{url.netloc}{path}"
+
+
+def normal_host(host: str) -> str:
+    """The host of a request, and its port, without case and a final dot."""
+    host = host.lower()
+    # Regular expressions are slow, and few hosts have it.
+    return re.sub(r"\.(:[0-9]*)?$", r"\1", host) if host.endswith(".") or ".:" in host else host
+
+
+def mount(environ: WSGIEnvironment, root: str) -> None:
+    """Make the root SCRIPT_NAME, and take it off the path where it is there."""
+    mounted = environ.get("SCRIPT_NAME", "")
+    if root == mounted == "":
+        return
+    whole = mounted + environ.get("PATH_INFO", "")
+    if len(mounted) <= len(root) and f"{whole}/".startswith(f"{root}/"):
+        environ["PATH_INFO"] = whole[len(root) :] or "/"
+    environ["SCRIPT_NAME"] = root
 
 
 class Addresses:
@@ -44,24 +61,16 @@ class Addresses:
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Answer the request at the address that it means."""
         if self.root is not None:
-            self._mount(environ, self.root)
+            mount(environ, self.root)
         path = environ.get("PATH_INFO", "")
         if path == HEALTH:
             environ["HTTP_HOST"] = self.host
         elif "HTTP_HOST" in environ:
-            environ["HTTP_HOST"] = FINAL_DOT.sub("", environ["HTTP_HOST"].lower())
+            environ["HTTP_HOST"] = normal_host(environ["HTTP_HOST"])
         is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         if is_read and path.endswith("/") and path.strip("/"):
             return self._without_slash(environ)(environ, start)
         return self.app(environ, start)
-
-    def _mount(self, environ: WSGIEnvironment, root: str) -> None:
-        """Make the root SCRIPT_NAME, and take it off the path where it is there."""
-        mounted = environ.get("SCRIPT_NAME", "")
-        whole = mounted + environ.get("PATH_INFO", "")
-        if len(mounted) <= len(root) and f"{whole}/".startswith(f"{root}/"):
-            environ["PATH_INFO"] = whole[len(root) :] or "/"
-        environ["SCRIPT_NAME"] = root
 
     def _without_slash(self, environ: WSGIEnvironment) -> WSGIApplication:
         """308 to the path without slashes at its end, or the app's answer.
