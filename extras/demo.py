@@ -15,9 +15,10 @@ from flask import Blueprint
 
 from core.commands import progress
 from core.database import atomic, db, now
+from core.images import to_webp
 from core.plugins import Blog, current_blog
 from core.security import hash_password
-from extras.pictures import Picture, to_webp
+from extras.pictures import Picture
 from models import Comment, Post, User
 
 SAMPLE = Path(__file__).parent / "demo.toml"

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import PurePosixPath
 from zipfile import ZipFile
 
-from extras.pictures import BYTES_MAX, PATH
+from core.images import BYTES_MAX
+from extras.pictures import PATH
 from models import DELETED_PREFIX
 from porting import markdown_reader
 from porting.records import TEXT_MAX, Fields, Progress, Record, Report, no_progress

@@ -14,7 +14,8 @@ CORE = ["serving", "errors", "urls", "security", "plugins", "pagination", "comma
 ORDER = [
     *("porting", *[path for path in reversed(BUILT_IN_EXTRAS) if path != "porting"]),
     *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
-    *("core.rendering", "core.markdown_rules", "core.markdown_links", "core.config"),
+    *("core.images", "core.rendering", "core.markdown_rules", "core.markdown_links"),
+    "core.config",
 ]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 FOLDERS = [ROOT, ROOT / "core", ROOT / "extras"]

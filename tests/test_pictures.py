@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
+from core import images
 from core.database import db
 from extras import pictures
 from forms import POST_MAX
@@ -71,7 +72,7 @@ def layered(count):
 MEASURE = """
 import re, sys, time
 from pathlib import Path
-from extras.pictures import to_webp
+from core.images import to_webp
 
 def memory(kind):
     return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -246,7 +247,7 @@ def test_a_photograph_with_a_film_behind_it_is_taken(ann):
 
 
 def test_a_picture_with_many_layers_is_taken(ann):
-    assert as_shown(ann, address(add(ann, layered(pictures.SCANS_MAX)))).size == (9, 9)
+    assert as_shown(ann, address(add(ann, layered(images.SCANS_MAX)))).size == (9, 9)
 
 
 def test_damaged_notes_do_not_spoil_a_whole_picture(ann):
@@ -347,8 +348,8 @@ def test_a_post_that_is_deleted_meanwhile_is_not_found_and_the_text_kept(app, an
             ),
             "at most 31.1 million in progressive JPEG.",
         ),
-        (SMALL + b"\0" * pictures.BYTES_MAX, "larger than 24 MiB"),
-        (layered(pictures.SCANS_MAX + 1), "too many layers"),
+        (SMALL + b"\0" * images.BYTES_MAX, "larger than 24 MiB"),
+        (layered(images.SCANS_MAX + 1), "too many layers"),
         (b"\xff\xd8" + b"\xff\xfe\0\2" * 9999, "too many layers"),
         (SMALL[:33] + b"\0\0\0\0abCd\0\0\0\0" * 60_000 + SMALL[33:], "too many parts"),
         (b"GIF89a\1\0\1\0\x80\0\0" + b"\0" * 6 + b"!\xfe" + b"\1x" * 60_000, "too many parts"),
