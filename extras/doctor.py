@@ -92,6 +92,10 @@ def check_answer(url: SplitResult, count: int) -> Iterator[str]:
         advice = "Start the blog, or look at its proxy and its name."
         yield f"Risky: {url.geturl()} cannot be asked from here ({error}). {advice}"
         return
+    if answer.status != 200:
+        advice = "Look where its proxy leads, and whether the database is there."
+        yield f"Risky: {url.geturl()}{HEALTH} answers {answer.status}. {advice}"
+        return
     # The blog sends this header when it is told that the visitor came by https.
     if url.scheme == "https" and count and not answer.getheader("Strict-Transport-Security"):
         fault = f"BLOG_PROXIES is {count}, but so many were never seen, or believe visitors"

@@ -14,6 +14,7 @@ import pytest
 from conftest import missing, on_postgresql
 from test_backup import run
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response
 
 WELL = {"SIGNUP": "invite", "URL": None, "PROXIES": 0}
 NO_BACKUP = "Risky: No backup was made in 7 days. Run flask backup FILE every day.\n"
@@ -190,6 +191,13 @@ def test_a_blog_under_a_path_is_asked_without_https_too(make_app, trace, serve):
     app = make_app(**WELL | {"URL": url})
     result = app.test_cli_runner().invoke(args=["doctor"])
     assert "Risky: A proxy sets X-Forwarded-Prefix to '/other'" in result.output
+
+
+def test_a_path_that_leads_to_another_site_is_named(make_app, trace, serve):
+    url = f"{serve(Response('Elsewhere', 404))}/blog"
+    app = make_app(**WELL | {"URL": url})
+    result = app.test_cli_runner().invoke(args=["doctor"])
+    assert result.output.startswith(f"Risky: {url}/healthz answers 404.")
 
 
 def test_a_week_without_a_backup_is_named(doctor, trace):
