@@ -10,7 +10,7 @@ from functools import cache
 from flask import current_app, request
 from flask_wtf import FlaskForm
 from wtforms import Field, ValidationError, fields, widgets
-from wtforms.validators import DataRequired, EqualTo, InputRequired, Optional
+from wtforms.validators import DataRequired, EqualTo, InputRequired, Optional, StopValidation
 
 from core.database import db, now
 from core.pagination import EARLIEST, NEVER
@@ -93,6 +93,12 @@ class SubmissionField(fields.HiddenField):
         """Take the first value; instead of a missing or odd one, a new one."""
         text = "".join(valuelist[:1])
         self.data = text if SUBMISSION.fullmatch(text) else new_submission()
+
+
+def may_be_empty(_form: FlaskForm, field: Field) -> None:
+    """A validator that skips the others where nothing is visible; `Optional` asks what was sent."""
+    if not field.data:
+        raise StopValidation
 
 
 class Length:
@@ -202,7 +208,7 @@ class SignUpForm(HoneypotForm, PasswordForm):
 class PostForm(Form):
     """The text of a post, and when it is published; with the parts that extras add."""
 
-    title = LineField("Title", [Length(0, TITLE_MAX)])
+    title = LineField("Title", [may_be_empty, Length(1, TITLE_MAX)])
     body = TextField("Text", [DataRequired("Write something."), Length(1, POST_MAX)])
     publish_at = LocalTimeField("Publish at", [Optional()], format="%Y-%m-%dT%H:%M")
     comments_closed = fields.BooleanField("No new comments")

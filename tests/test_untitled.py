@@ -79,6 +79,11 @@ def test_pages_about_it_name_it(make_app, owner, ann, untitled, owner_page):
     assert FIRST_WORDS in owner.get("/posts/2/delete").text
 
 
+@pytest.mark.parametrize("title", ["", "   ", "\u200b"])
+def test_a_title_of_which_nothing_is_visible_is_none(ann, title):
+    assert ann.write(title, WORDS) == "/posts/1/post"
+
+
 def test_a_text_is_still_needed(ann):
     assert ann.send("/posts/new", title="", body=" ").status_code == 422
 
