@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -63,6 +63,8 @@ class Record:
     kind: str  # one of MODELS
     fields: Fields
     author: ExternalUser | None = None
+    # The URLs or paths at which the source showed a post; links to them lead to the new one.
+    addresses: Sequence[str] = ()
 
 
 class UnsupportedError(ValueError):

@@ -123,7 +123,9 @@ def _post(location: str, texts: Texts, author: str) -> Record:
         "published_at": date if is_public else NEVER,
         "comments_closed": texts["comment_status"] == "closed",
     }
-    return Record(location, "posts", fields, ExternalUser(texts["creator"] or author))
+    # The second one is short, and leads to the first.
+    addresses = [texts["link"], texts["guid"]]
+    return Record(location, "posts", fields, ExternalUser(texts["creator"] or author), addresses)
 
 
 def _comment(location: str, texts: Texts, post: Record | None, users: Users) -> Record:

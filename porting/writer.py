@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import tzinfo
 from itertools import groupby, islice
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
@@ -28,6 +29,8 @@ IDENTITY = {
     "comments": ["post_id", "author_id", "created_at", "body"],
     "pictures": ["name"],
 }
+# What may be the destination of a link in Markdown: `[words](here)`, `[name]: here`, `<here>`.
+DESTINATION = re.compile(r"(\]\(<?|\]:[ \t]?<?|<(?=https?:))([^\s<>()]++)([\s<>)]|\Z)")
 REJECTED_ROW = (sa.exc.IntegrityError, sa.exc.DataError)  # what the database raises for a bad row
 
 
@@ -39,6 +42,8 @@ class Writer:
         self.report = Report()
         self.preserves_ids = False
         self.post_ids: dict[str, int] = {}  # in this blog, by the id in the source
+        self.paths: dict[str, str] = {}  # of posts in this blog, by the key of their old addresses
+        self.linking: list[int] = []  # the ids of the posts of this import with links in them
         self.account_ids: dict[str, int] = {}  # by username in lower case
         self.commenter_ids: set[int] = set()  # of accounts that an import made for commenters
         for user in db.session.scalars(sa.select(User)):
@@ -68,6 +73,7 @@ class Writer:
                 with atomic():
                     for kind in IDENTITY:
                         self._write_records([record for record in chunk if record.kind == kind])
+        self._lead_links()
         if self.preserves_ids:
             with atomic():
                 db.session.execute(sa.delete(Metadata).where(Metadata.name == UNFINISHED_IMPORT))
@@ -120,9 +126,41 @@ class Writer:
         for (record, _), row in zip(new, rows, strict=True):
             self.report.added[record.kind] += 1
             if isinstance(row, Post):
-                self.post_ids[str(record.fields.get("id"))] = row.id
+                self._index_post(record, row)
             if isinstance(row, User):
                 self._index_account(row)
+
+    def _index_post(self, record: Record, post: Post) -> None:
+        self.post_ids[str(record.fields.get("id"))] = post.id
+        if DESTINATION.search(post.body):
+            self.linking.append(post.id)
+        for address in record.addresses:
+            self.paths.setdefault(_address_key(address), f"/posts/{post.id}/{post.slug}")
+
+    def _lead_links(self) -> None:
+        """Lead the links to old addresses of this import's posts to the new ones."""
+        ids = iter(self.linking if self.paths else [])
+        while chunk := list(islice(ids, CHUNK)):
+            with atomic():
+                query = sa.select(Post).where(Post.id.in_(chunk)).with_for_update(of=Post)
+                changed = []
+                for post in db.session.scalars(query):
+                    body = DESTINATION.sub(self._new_destination, post.body)
+                    if body != post.body:
+                        post.body = body
+                        changed.append(post)
+                if changed:
+                    Post.save(*changed)
+
+    def _new_destination(self, match: re.Match[str]) -> str:
+        start, address, end = match.groups()
+        path = self.paths.get(_address_key(address))
+        if not path:
+            return match[0]
+        self.report.changed["links (to posts of this import)"] += 1
+        path += "".join(address.partition("#")[1:])
+        # An address in angle brackets is its own words, and cannot be a path.
+        return f"[{address}]({path})" if start == "<" else f"{start}{path}{end}"
 
     def _index_account(self, user: User) -> None:
         self.account_ids[user.username.lower()] = user.id
@@ -209,9 +247,15 @@ class Writer:
         # Each row matches one record: of two equal records, the second one may be new.
         key = unmatched.pop()
         if record.kind == "posts":
-            self.post_ids[str(record.fields.get("id"))] = int(key)
+            self._index_post(record, Post(id=int(key), title=values["title"], body=values["body"]))
         self.report.known[record.kind] += 1
         return None
+
+
+def _address_key(address: str) -> str:
+    """What addresses that lead to the same page have in common."""
+    key = unquote(address.partition("#")[0])
+    return re.sub(r"^https?://(www\.)?", "//", key, flags=re.IGNORECASE).rstrip("/")
 
 
 def _reserve_ids(largest_ids: dict[str, int]) -> None:
