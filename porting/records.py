@@ -14,9 +14,7 @@ import yaml
 from core.database import Base, UTCDateTime
 from core.pagination import EARLIEST, EPOCH, NEVER, parse_id
 from core.rendering import normalize_text
-from extras.account import ABOUT_MAX
 from extras.pictures import Picture
-from forms import COMMENT_MAX, POST_MAX
 from models import Comment, Post, User
 
 Fields = dict[str, Any]  # by column name: JSON, YAML, TOML and XML hold any type
@@ -27,8 +25,8 @@ MODELS = {"accounts": User, "posts": Post, "comments": Comment, "pictures": Pict
 NOT_EXPORTED = {"submission", "edited_at"}  # columns about forms, of no use in another blog
 # Columns without which a record is not imported, if its table has them.
 REQUIRED = {"username", "role", "body", "created_at", "published_at"}
-# Characters of a text whose column has no length in the database, by table.
-LENGTHS_MAX = {"users": ABOUT_MAX, "posts": POST_MAX, "comments": COMMENT_MAX}
+BYTES_MAX = 900_000  # of any text; the form to edit it takes 1 MiB
+TITLE_MAX = 2_000  # characters; each list shows ten titles
 
 
 class Progress(Protocol):
@@ -49,6 +47,7 @@ class ExternalUser:
     name: str
     display_name: str = ""
     is_author: bool = True  # False: only a name on a comment, which anybody may have typed
+    website: str = ""
 
 
 @dataclass
@@ -147,12 +146,20 @@ def column_values(model: type[Base], fields: Fields, zone: tzinfo) -> Fields:
             values[name] = value
         if name in REQUIRED and not value:
             raise ValueError(f"it has no {name}")
-        length_max = getattr(column.type, "length", None)
-        length_max = length_max or LENGTHS_MAX.get(column.table.name, TEXT_MAX)
-        if isinstance(value, str) and len(value) > length_max:
-            lengths = f"{len(value):,} characters; it can have {length_max:,}"
-            raise ValueError(f"its {name} has {lengths}")
+        if isinstance(value, str):
+            _check_length(column, value)
     return values
+
+
+def _check_length(column: sa.Column[object], text: str) -> None:
+    """ValueError if it is too long. Texts may be longer than forms allow, short names not."""
+    length, most, unit = len(text), getattr(column.type, "length", None), "characters"
+    if column is Base.metadata.tables[Post.__tablename__].columns["title"]:
+        most = TITLE_MAX
+    if not most:
+        length, most, unit = len(text.encode()), BYTES_MAX, "bytes"
+    if length > most:
+        raise ValueError(f"its {column.name} has {length:,} {unit}; it can have {most:,}")
 
 
 def _convert(column: sa.Column[object], field: object, zone: tzinfo) -> object:

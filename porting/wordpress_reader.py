@@ -3,41 +3,49 @@
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
-from markdownify import markdownify
-
 from core.pagination import NEVER
-from forms import POST_MAX
+from porting import shortcodes
+from porting.html_to_markdown import to_markdown
 from porting.records import ExternalUser, Progress, Record, Report, UnsupportedError, no_progress
+from porting.xml_repair import CHUNK, RepairedXML
 
-CHUNK = 1024 * 1024  # bytes that are parsed at once, a step of the progress bar
 STATUSES = {"publish", "future", "draft", "pending", "private"}  # of the posts that are imported
 COMMENT_STATES = {"1": "shown", "0": "pending"}  # by "approved"; others are spam or trash
-HTML_MAX = 4 * POST_MAX  # characters of HTML that become Markdown
-BLOCK_TAG = r"</?(?:blockquote|div|h\d|li|ol|p|pre|t[dhr]|table|tbody|thead|ul)\b"
-# WordPress shows line ends, except before block elements, in tags and in <pre>. The last
-# alternative matches them; the others skip what has to stay as it is.
-LINE_END = re.compile(rf"(?is)<pre\b.*?</pre>|<[^>]*>|\n(?!\s{{0,9}}{BLOCK_TAG})")
+HTML_MAX = 1_000_000  # characters of HTML that become Markdown
+NAMELESS = "Anonymous"  # who comments without a name; no account can have it as its name
+# In titles; others, such as <Jerry>, are words.
+TITLE_TAG = re.compile(
+    r"</?(?:a|abbr|b|big|br|cite|code|del|em|font|i|img|ins|q|s|small|span|strong|sub|sup|u)"
+    r"\b[^<>]*>",
+    re.IGNORECASE,
+)
+ONLY_ADDRESS = re.compile(r"(?m)^[ \t]*https?://[^\s<>]+[ \t]*$")  # WordPress shows what is there
+DYNAMIC_BLOCK = re.compile(r"<!-- wp:([\w/-]{1,60})[^>]*/-->")  # without any HTML in the file
 Texts = defaultdict[str, str]  # of the elements in an element, by tag; "" for what it lacks
 Users = dict[str, ExternalUser]  # by their ids in WordPress
 
 
-def check(path: Path) -> None:
-    """ValueError, with a sentence, or ParseError if this is no WordPress export."""
-    for _ in _entries(path, no_progress):
-        pass
-
-
 def records(path: Path, author: str, report: Report, progress: Progress) -> Iterator[Record]:
-    """The authors, and the posts with their comments; `author` is for posts that name none."""
+    """The authors, and the posts with their comments; `author` is for posts that name none.
+
+    The whole file is read before the first: ValueError, with a sentence, or ParseError if it is no
+    WordPress export.
+    """
+    attachments = _Attachments()
+    for _, texts, _ in _entries(path, Report(), no_progress):
+        attachments.add(texts)
     users: Users = {}
-    for location, texts, comments in _entries(path, progress):
+    for location, texts, comments in _entries(path, report, progress):
         if texts["author_login"]:
             user = ExternalUser(texts["author_login"], texts["author_display_name"])
             users[texts["author_id"]] = user
+            _count_address(location, texts["author_email"], report)
             yield Record(location, "accounts", {}, user)
             continue
         if texts["post_type"] == "attachment":
@@ -45,23 +53,48 @@ def records(path: Path, author: str, report: Report, progress: Progress) -> Iter
             continue
         post = None
         with report.skipping(location):
-            post = _post(location, texts, author)
+            post = _post(location, texts, author, report, attachments)
             yield post
+        names: dict[str, str] = {}  # of the commenters, by the id of the comment
         for number, comment in enumerate(comments, start=1):
             location_of_comment = f"{location}, comment {number}"
             with report.skipping(location_of_comment):
-                yield _comment(location_of_comment, comment, post, users)
+                yield _comment(location_of_comment, comment, post, users, names, report)
 
 
-def _entries(path: Path, progress: Progress) -> Iterator[tuple[str, Texts, list[Texts]]]:
+class _Attachments:
+    """What was uploaded to the old blog, by id and by the post that it was uploaded for."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, str] = {}  # as HTML
+        self.ids_by_post = defaultdict[str, list[str]](list)
+
+    def add(self, texts: Texts) -> None:
+        """Remember the item, if it is an attachment."""
+        url = texts["attachment_url"]
+        if texts["post_type"] != "attachment" or not url:
+            return
+        words = texts["meta _wp_attachment_image_alt"] or texts["excerpt"]
+        self.images[texts["post_id"]] = f'<img src="{html.escape(url)}" alt="{html.escape(words)}">'
+        self.ids_by_post[texts["post_parent"]].append(texts["post_id"])
+
+    def of_gallery(self, post_id: str, ids: Sequence[str]) -> list[str]:
+        """Those with these ids, or all of the post; without those that are not in the file."""
+        found = [self.images.get(id, "") for id in ids or self.ids_by_post[post_id]]
+        return list(filter(None, found))
+
+
+def _entries(
+    path: Path, report: Report, progress: Progress
+) -> Iterator[tuple[str, Texts, list[Texts]]]:
     """The location, texts and comments of each author and item, a part of the file at a time."""
     builder = _Builder()
     parser = XMLParser(target=builder)
     numbers = Counter[str]()
-    steps = range(0, path.stat().st_size, CHUNK)
     with path.open("rb") as file:
-        for _ in progress(steps, "MiB", len(steps)):
-            parser.feed(file.read(CHUNK))
+        xml = RepairedXML(file)
+        for text in progress(xml.chunks(), "MiB", len(range(0, path.stat().st_size, CHUNK))):
+            parser.feed(text)
             for element in builder.complete:
                 tag, texts = _local_name(element), _texts(element)
                 numbers[tag] += 1
@@ -73,6 +106,8 @@ def _entries(path: Path, progress: Progress) -> Iterator[tuple[str, Texts, list[
             builder.complete.clear()
     if parser.close().find("channel/{*}wxr_version") is None:
         raise ValueError("This is neither a zip nor a WordPress export.")
+    if xml.repairs:
+        report.change(path.name, "errors of the XML (repaired)", xml.repairs)
 
 
 class _Builder(TreeBuilder):
@@ -98,37 +133,119 @@ def _local_name(element: Element) -> str:
 
 
 def _texts(element: Element) -> Texts:
-    """The texts of the elements in an element; "tags" has its categories and tags, one a line."""
-    tags = [part.text or "" for part in element if part.get("domain") in ("category", "post_tag")]
-    # Reversed, so that the first of equal names stays: the text of a post comes before its excerpt.
-    texts = {_local_name(part): part.text or "" for part in reversed(element)}
-    return Texts(str, texts, tags="\n".join(map(html.unescape, tags)))
+    """The texts of the elements in an element, without white space around them.
+
+    Categories of each kind are in one text, a line each: "tags", "author" and others. Custom fields
+    are named like "meta _thumbnail_id".
+    """
+    texts = Texts(str)
+    categories = defaultdict[str, list[str]](list)
+    for part in element:
+        name, text = _local_name(part), (part.text or "").strip()
+        if name == "postmeta":
+            meta = {_local_name(one): (one.text or "").strip() for one in part}
+            texts[f"meta {meta.get('meta_key')}"] = meta.get("meta_value", "")
+        elif name == "category":
+            domain = part.get("domain", "")
+            kind = "tags" if domain in ("category", "post_tag") else f"category {domain}"
+            categories[kind].append(html.unescape(text))
+        else:
+            texts.setdefault("excerpt" if "/excerpt/}" in part.tag else name, text)
+    return Texts(str, texts | {kind: "\n".join(names) for kind, names in categories.items()})
 
 
-def _post(location: str, texts: Texts, author: str) -> Record:
-    """The post in an item; one that visitors could not read becomes a draft."""
-    if texts["post_type"] != "post":
+def _post(
+    location: str, texts: Texts, author: str, report: Report, attachments: _Attachments
+) -> Record:
+    """The post or page in an item; one that visitors could not read becomes a draft."""
+    status, is_page = texts["status"], texts["post_type"] == "page"
+    if texts["post_type"] not in ("post", "page"):
         raise UnsupportedError(f"of type {texts['post_type']}")
-    status = texts["status"]
     if status not in STATUSES:
         raise UnsupportedError(f"in state {status}")
-    is_public = status in ("publish", "future") and not texts["post_password"]
+    has_date = not _is_missing(texts["post_date_gmt"])
     date = _date(texts, "post_date")
+    hidden = _hidden_kind(texts)
+    if hidden:
+        report.change(location, f"{hidden} (now drafts)")
+    is_draft = bool(hidden) or status == "draft"
+    title = html.unescape(TITLE_TAG.sub("", texts["title"]))
+    if TITLE_TAG.search(texts["title"]):
+        report.change(location, "titles (without their HTML)")
+    _count_rest(location, texts, report)
     fields = {
         "id": texts["number"],
-        "title": html.unescape(texts["title"] or texts["post_name"]),
-        "body": _markdown(texts["encoded"]),
+        "title": title,
+        "body": _body(location, texts, report, attachments),
         "tags": texts["tags"].splitlines(),
         "created_at": date,
-        "published_at": date if is_public else NEVER,
+        "published_at": NEVER if is_draft else date,
+        "publish_at": date if is_draft and has_date else None,
+        "is_page": is_page,
         "comments_closed": texts["comment_status"] == "closed",
     }
-    # The second one is short, and leads to the first.
-    addresses = [texts["link"], texts["guid"]]
+    # The address, and a short one that leads to it; never the blog's own.
+    links = [texts["link"], texts["guid"]]
+    addresses = [link for link in links if re.match(r"https?://[^/]+/.", link)]
     return Record(location, "posts", fields, ExternalUser(texts["creator"] or author), addresses)
 
 
-def _comment(location: str, texts: Texts, post: Record | None, users: Users) -> Record:
+def _hidden_kind(texts: Texts) -> str:
+    """What becomes a draft because of what it is, or because its readers could not see it."""
+    if texts["post_type"] == "page":
+        return "pages"
+    if texts["post_password"]:
+        return "posts with a password"
+    status = texts["status"]
+    return f"{status} posts" if status in ("private", "pending") else ""
+
+
+def _body(location: str, texts: Texts, report: Report, attachments: _Attachments) -> str:
+    """The Markdown of a post, with its lead picture first."""
+    text = texts["encoded"].replace("\r\n", "\n")
+    if len(text) > HTML_MAX:
+        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
+    lead = texts["meta _thumbnail_id"]
+    image = attachments.images.get(lead, "")
+    if lead and not image:
+        report.leave_out(location, "lead pictures (not in the file)")
+    links = len(ONLY_ADDRESS.findall(text))
+    if links:
+        report.change(location, "embedded media (now links)", links)
+    for block in DYNAMIC_BLOCK.findall(text):
+        report.leave_out(location, f"blocks without text ({block})")
+    # In posts of the block editor, only elements make paragraphs.
+    keeps_lines = "<!-- wp:" not in text
+    images = partial(attachments.of_gallery, texts["post_id"])
+    text = shortcodes.to_html(text, report, location, images)
+    text = f"<p>{image}</p>{text}" if image else text
+    return to_markdown(text, report, location, texts["link"], keeps_lines=keeps_lines)
+
+
+def _count_rest(location: str, texts: Texts, report: Report) -> None:
+    """Count what a post of this blog has not."""
+    authors = set(texts["category author"].splitlines()) - {texts["creator"]}
+    fields = [name for name in texts if name.startswith("meta ") and name[5:6] not in ("_", "")]
+    others = [name for name in texts if name.startswith("category ")]
+    counts = {"further authors": len(authors), "custom fields": len(fields)}
+    counts["excerpts"] = int(bool(texts["excerpt"]))
+    for name in set(others) - {"category author", "category post_format", "category "}:
+        counts[f"categories ({name[9:]})"] = len(texts[name].splitlines())
+    for what, count in counts.items():
+        if count:
+            report.leave_out(location, what, count)
+    if texts["is_sticky"] == "1":
+        report.change(location, "sticky posts (now in their order)")
+
+
+def _comment(
+    location: str,
+    texts: Texts,
+    post: Record | None,
+    users: Users,
+    names: dict[str, str],
+    report: Report,
+) -> Record:
     """A comment; one that WordPress has not approved yet is pending."""
     if not post:
         raise UnsupportedError("comments (without a post)")
@@ -137,33 +254,58 @@ def _comment(location: str, texts: Texts, post: Record | None, users: Users) -> 
     approved = texts["comment_approved"]
     if approved not in COMMENT_STATES:
         raise UnsupportedError(f"comments ({approved})")
+    author = _commenter(location, texts, users, report)
+    names[texts["comment_id"]] = author.display_name or author.name
+    text = texts["comment_content"].replace("\r\n", "\n")
+    if len(text) > HTML_MAX:
+        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
+    answered = names.get(texts["comment_parent"])
+    if answered and text:
+        report.change(location, "answers (now with “In answer to”)")
+        text = f"<p><em>In answer to {html.escape(answered)}:</em></p>{text}"
     fields = {
         "post_id": post.fields["id"],
-        "body": _markdown(texts["comment_content"]),
+        "body": to_markdown(text, report, location, small=True, keeps_lines=True),
         "created_at": _date(texts, "comment_date"),
         "state": COMMENT_STATES[approved],
     }
-    commenter = ExternalUser(html.unescape(texts["comment_author"]), is_author=False)
-    # WordPress's user id 0 means that nobody was logged in.
-    author = users.get(texts["comment_user_id"] or "0", commenter)
     return Record(location, "comments", fields, author)
 
 
+def _commenter(location: str, texts: Texts, users: Users, report: Report) -> ExternalUser:
+    """The user who wrote a comment, or the name on it."""
+    # WordPress's user id 0 means that nobody was logged in.
+    user = users.get(texts["comment_user_id"] or "0")
+    _count_address(location, texts["comment_author_email"], report)
+    if user:
+        return user
+    name = html.unescape(texts["comment_author"])
+    if not name:
+        report.change(location, f"comments without a name (now by {NAMELESS})")
+    website = texts["comment_author_url"]
+    return ExternalUser(name or NAMELESS, is_author=False, website=website)
+
+
+def _count_address(location: str, email: str, report: Report) -> None:
+    if email:
+        report.change(location, "mail addresses (not kept)")
+
+
+def _is_missing(date: str) -> bool:
+    """Whether it is none, or WordPress's year 0."""
+    return date.startswith(("0000", "-")) or not date
+
+
 def _date(texts: Texts, name: str) -> str:
-    """A date in UTC if WordPress has it, as it has not for drafts; else without a zone."""
-    in_utc = texts[f"{name}_gmt"]
-    if in_utc[:4] in ("", "0000"):
+    """A date in UTC if there is one, as there is not for drafts; else without a zone."""
+    if not _is_missing(texts[f"{name}_gmt"]):
+        return f"{texts[f'{name}_gmt']}Z"
+    if not _is_missing(texts[name]):
         return texts[name]
-    return f"{in_utc}Z"
-
-
-def _markdown(text: str) -> str:
-    """Markdown from HTML in which line ends may count, as WordPress's editor allowed."""
-    if len(text) > HTML_MAX:
-        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
-    has_paragraphs = re.search(r"<p\b|<!-- wp:", text)
-    if not has_paragraphs:
-        text = LINE_END.sub(lambda end: "<br>\n" if end[0] == "\n" else end[0], text.strip())
-    text = markdownify(f"<div>{text}</div>", heading_style="ATX", bullets="-")
-    # Several line breaks in a row are the end of a paragraph.
-    return re.sub(r"( +\n){2,}", "\n\n", text).strip()
+    try:
+        at = parsedate_to_datetime(texts["pubDate"])
+    except (ValueError, TypeError, IndexError):
+        raise ValueError("it has no date") from None
+    if " -" in texts["pubDate"][:20]:  # the year before 0
+        raise ValueError("it has no date")
+    return at.isoformat()

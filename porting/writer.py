@@ -14,6 +14,7 @@ import forms
 import models
 from core.database import Metadata, advisory_lock, atomic, db
 from core.rendering import INVISIBLE
+from extras.account import ABOUT_MAX
 from extras.tags import clean_tags
 from models import Post, User
 from porting.records import MODELS, ExternalUser, Fields, Record, Report, column_values
@@ -46,6 +47,7 @@ class Writer:
         self.linking: list[int] = []  # the ids of the posts of this import with links in them
         self.account_ids: dict[str, int] = {}  # by username in lower case
         self.commenter_ids: set[int] = set()  # of accounts that an import made for commenters
+        self.websites: dict[int, str] = {}  # of those commenters
         for user in db.session.scalars(sa.select(User)):
             self._index_account(user)
         # Primary keys of the rows that no record has matched yet, the oldest last, by the hash of
@@ -166,11 +168,12 @@ class Writer:
         self.account_ids[user.username.lower()] = user.id
         if user.password_hash == NO_PASSWORD and user.role == "member":
             self.commenter_ids.add(user.id)
+            self.websites[user.id] = user.about
 
     def _new_account(self, record: Record) -> Fields | None:
         """The values of a new account; None if it is in the blog, or of an external user."""
         if record.author:
-            self._external_account(record.author)
+            self._external_account(record.author, record.location)
             return None
         fields = {"password_hash": NO_PASSWORD, "role": "member"} | record.fields
         values = column_values(User, fields, self.zone)
@@ -192,12 +195,12 @@ class Writer:
         if not name:
             raise ValueError("it names no author")
         if record.author:
-            return self._external_account(record.author)
+            return self._external_account(record.author, record.location)
         if name.lower() not in self.account_ids:
             raise ValueError(f"its author “{name}” has no account")
         return self.account_ids[name.lower()]
 
-    def _external_account(self, user: ExternalUser) -> int:
+    def _external_account(self, user: ExternalUser, location: str) -> int:
         """The id of an external user's account: an existing one with the username, or a new one."""
         username = re.sub("[ .@]", "-", user.name)
         # The second candidate is for names that are taken, too long or in other letters. Its
@@ -208,22 +211,30 @@ class Writer:
             id = self.account_ids.get(candidate.lower())
             # A commenter gets no account with a password: anybody could have typed that name.
             if id and (user.is_author or id in self.commenter_ids):
+                if user.website and user.website not in self.websites.get(id, ""):
+                    self.report.leave_out(location, "websites of commenters (second ones)")
                 return id
             is_reserved = candidate.lower() in forms.RESERVED_NAMES and not user.is_author
             if not id and not is_reserved and USERNAME.fullmatch(candidate):
-                return self._create_account(candidate, user)
+                return self._create_account(candidate, user, location)
         raise ValueError(f"no username is free for “{user.name[:40]}”")
 
-    def _create_account(self, username: str, user: ExternalUser) -> int:
+    def _create_account(self, username: str, user: ExternalUser, location: str) -> int:
         """Add an account without a password; a commenter must not look like another user."""
-        display_name = INVISIBLE.sub("", user.display_name or user.name)
-        display_name = " ".join(display_name.split())[: models.DISPLAY_NAME_MAX]
+        whole_name = " ".join(INVISIBLE.sub("", user.display_name or user.name).split())
+        display_name = whole_name[: models.DISPLAY_NAME_MAX].rstrip()
+        if display_name != whole_name:
+            self.report.change(location, "names (shortened)")
         folded = display_name.lower()
         is_taken = folded in forms.RESERVED_NAMES or folded in self.account_ids
         if display_name == username or (is_taken and not user.is_author):
             display_name = ""
+        if (display_name or username) not in whole_name:
+            self.report.change(location, "names (taken or reserved, now with a number)")
         row = User.create(username, NO_PASSWORD, "post" if user.is_author else "comment")
         row.display_name = display_name
+        # Shown on the commenter's page, as a link if it is one.
+        row.about = user.website[:ABOUT_MAX]
         self.report.added["accounts"] += 1
         self._index_account(row)
         return row.id
