@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urljoin
 
+from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PageElement, PreformattedString, Tag
+from bs4.exceptions import ParserRejectedMarkup
 from markdownify import MarkdownConverter
 
 from porting.records import Report
@@ -18,9 +20,11 @@ BLOCKS = set(
     "footer form h1 h2 h3 h4 h5 h6 header hr html iframe li main nav ol p pre section summary "
     "table tbody td tfoot th thead tr ul".split()
 )
+MARKED = ["b", "del", "em", "i", "s", "strike", "strong"]  # what has marks around it
 PICTURE_SOURCES = ("src", "data-src", "data-lazy-src")  # where pages that load them late keep them
 MEDIA = {"audio": "Sound", "video": "Video"}  # others are a page's "Content"
 SCHEMES = {"", "http", "https", "mailto", "tel", "sms", "xmpp", "geo"}  # of links
+MARKED_SECTION = re.compile(r"<!\[[^<>]*>?")  # of Word; browsers show none, the parser raises
 SPACES = re.compile(r"[ \t\r\f]+")
 LINE_END = re.compile(r" ?\n\s*")
 LANGUAGE = re.compile(r"(?:lang(?:uage)?-|(?:brush|lang):\s*)([\w+#-]{1,30})")
@@ -52,8 +56,16 @@ def to_markdown(
     Relative links start from `base`. `small` is for comments, which have no pictures, headings and
     tables. With `keeps_lines`, line ends and blank lines between elements count.
     """
+    try:
+        soup = BeautifulSoup(f"<div>{MARKED_SECTION.sub('', html)}</div>", "html.parser")
+    except ParserRejectedMarkup as error:
+        raise ValueError("its HTML cannot be read") from error
+    for tag in soup.find_all(MARKED):
+        # Two next to each other would be `**one****two**`.
+        while isinstance(following := tag.next_sibling, Tag) and following.name == tag.name:
+            tag.extend(following.extract())
     converter = _Converter(report, location, base, small, keeps_lines)
-    return converter.convert(f"<div>{html}</div>").strip()
+    return converter.convert_soup(soup).strip()
 
 
 class _Converter(MarkdownConverter):
@@ -108,25 +120,27 @@ class _Converter(MarkdownConverter):
 
     # Words
 
-    def _marked(self, text: str, parent_tags: set[str], mark: str) -> str:
+    def _marked(self, el: Tag, text: str, parent_tags: set[str], mark: str) -> str:
         """The words between marks, in each paragraph, without the space around them."""
-        if "_noformat" in parent_tags:
+        if "_noformat" in parent_tags or "```" in text:
             return text
         paragraphs = text.split("\n\n")
         for index, paragraph in enumerate(paragraphs):
             words = paragraph.strip()
-            if words and not re.match(r"```|[->#|] |\d+\. ", words):
+            if words and len(paragraphs) == 1:
+                words = _without_edges(el, words)
+            if words and not re.match(r"[->#|] |\d+\. ", words):
                 paragraphs[index] = paragraph.replace(words, f"{mark}{words}{mark}", 1)
         return "\n\n".join(paragraphs)
 
     def convert_b(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        return self._marked(text, parent_tags, "**")
+        return self._marked(el, text, parent_tags, "**")
 
     def convert_em(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        return self._marked(text, parent_tags, "*")
+        return self._marked(el, text, parent_tags, "*")
 
     def convert_del(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        return self._marked(text, parent_tags, "~~")
+        return self._marked(el, text, parent_tags, "~~")
 
     def convert_sup(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         raised = text.translate(RAISED)
@@ -157,9 +171,10 @@ class _Converter(MarkdownConverter):
             return "\n"
         if "_inline" in parent_tags or "_noformat" in parent_tags:
             return " "
+        if _is_named(_neighbour(el.previous_siblings), "br"):
+            return ""
         # Two in a row end a paragraph.
-        neighbours = (_neighbour(el.next_siblings), _neighbour(el.previous_siblings))
-        return "\n\n" if any(_is_named(near, "br") for near in neighbours) else "  \n"
+        return "\n\n" if _is_named(_neighbour(el.next_siblings), "br") else "  \n"
 
     # Blocks
 
@@ -175,7 +190,7 @@ class _Converter(MarkdownConverter):
     convert_form = convert_dl = convert_dd = _block
 
     def convert_dt(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        return self._block(el, self._marked(text.strip(), parent_tags, "**"), parent_tags)
+        return self._block(el, self._marked(el, text.strip(), parent_tags, "**"), parent_tags)
 
     convert_summary = convert_dt
 
@@ -240,7 +255,7 @@ class _Converter(MarkdownConverter):
         if self.small or "_inline" in parent_tags:
             words = text.strip(" ,")
             return f"{words}  \n" if words else ""
-        return f"|{text.strip()}\n" if text.strip() else ""
+        return f"|{text.rstrip()}\n" if text.strip() else ""
 
     def convert_table(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         if self.small:
@@ -310,6 +325,37 @@ class _Converter(MarkdownConverter):
                 url = urljoin(self.base, url)
         url = NOT_IN_URL.sub(lambda character: quote(character[0]), url)
         return re.sub(r"&(?=#?\w{1,31};)", "&amp;", url)
+
+
+def _without_edges(element: Tag, words: str) -> str:
+    """The words without the punctuation that would spoil the marks beside a letter.
+
+    In `**Note:**text` CommonMark sees no bold. Letters and punctuation of Chinese and Japanese
+    stay: the blog has a rule for them.
+    """
+    before, after = _text(element.previous_sibling), _text(element.next_sibling)
+    begin, end = 0, len(words)
+    if not all(isinstance(part, NavigableString) for part in element.contents):
+        return words
+    if _is_word(after[:1]):
+        while end and _is_mark(words[end - 1]):
+            end -= 1
+    if _is_word(before[-1:]):
+        while begin < end and _is_mark(words[begin]):
+            begin += 1
+    return words[begin:end]
+
+
+def _text(element: PageElement | None) -> str:
+    return str(element) if isinstance(element, NavigableString) else ""
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() and character < "\u3000"
+
+
+def _is_mark(character: str) -> bool:
+    return not character.isalnum() and not character.isspace() and character < "\u3000"
 
 
 def _line_end(match: re.Match[str]) -> str:

@@ -206,7 +206,7 @@ def _body(location: str, texts: Texts, report: Report, attachments: _Attachments
     if len(text) > HTML_MAX:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
     lead = texts["meta _thumbnail_id"]
-    image = attachments.images.get(lead, "")
+    image = attachments.images.get(lead, "") if lead else ""
     if lead and not image:
         report.leave_out(location, "lead pictures (not in the file)")
     links = len(ONLY_ADDRESS.findall(text))
@@ -259,10 +259,10 @@ def _comment(
     text = texts["comment_content"].replace("\r\n", "\n")
     if len(text) > HTML_MAX:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
-    answered = names.get(texts["comment_parent"])
-    if answered and text:
+    parent = texts["comment_parent"]
+    if parent in names and parent and text:
         report.change(location, "answers (now with “In answer to”)")
-        text = f"<p><em>In answer to {html.escape(answered)}:</em></p>{text}"
+        text = f"<p><em>In answer to {html.escape(names[parent])}:</em></p>{text}"
     fields = {
         "post_id": post.fields["id"],
         "body": to_markdown(text, report, location, small=True, keeps_lines=True),
