@@ -57,7 +57,9 @@ def to_markdown(
     tables. With `keeps_lines`, line ends and blank lines between elements count.
     """
     try:
-        soup = BeautifulSoup(f"<div>{MARKED_SECTION.sub('', html)}</div>", "html.parser")
+        # Blank lines between elements count, which the parser would make one line end.
+        page = f"<body>{MARKED_SECTION.sub('', html)}</body>"
+        soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"body"})
     except ParserRejectedMarkup as error:
         raise ValueError("its HTML cannot be read") from error
     for tag in soup.find_all(MARKED):
@@ -182,7 +184,7 @@ class _Converter(MarkdownConverter):
         words = text.strip()
         if "_inline" in parent_tags:
             return f" {words} "
-        return f"\n\n{words}\n\n" if words else ""
+        return f"\n\n{words}\n\n" if words else "\n\n"
 
     convert_p = convert_div = convert_figure = convert_figcaption = convert_center = _block
     convert_address = convert_aside = convert_article = convert_section = convert_main = _block
