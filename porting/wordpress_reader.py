@@ -260,7 +260,7 @@ def _comment(
     if len(text) > HTML_MAX:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
     parent = texts["comment_parent"]
-    if parent in names and parent and text:
+    if parent in names and parent not in ("", "0") and text:
         report.change(location, "answers (now with “In answer to”)")
         text = f"<p><em>In answer to {html.escape(names[parent])}:</em></p>{text}"
     fields = {

@@ -140,7 +140,10 @@ class Writer:
             self.paths.setdefault(_address_key(address), f"/posts/{post.id}/{post.slug}")
 
     def _lead_links(self) -> None:
-        """Lead the links to old addresses of this import's posts to the new ones."""
+        """Lead the links to old addresses of this import's posts to the new ones.
+
+        Those to earlier posts already do so.
+        """
         ids = iter(self.linking if self.paths else [])
         while chunk := list(islice(ids, CHUNK)):
             with atomic():
@@ -254,6 +257,8 @@ class Writer:
         identity = [values[name] for name in IDENTITY[record.kind]]
         unmatched = self.unmatched[hash((record.kind, *identity))]
         if not unmatched:
+            if record.kind == "posts" and self.paths:
+                values["body"] = DESTINATION.sub(self._new_destination, values["body"])
             return values
         # Each row matches one record: of two equal records, the second one may be new.
         key = unmatched.pop()
