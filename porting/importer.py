@@ -44,7 +44,9 @@ def load(path: Path, zone: tzinfo, author: str = "", progress: Progress = no_pro
                 records = zip_reader.records(archive, writer.report, progress)
                 writer.write(records, digest, zip_reader.largest_ids(archive))
         else:
-            writer.write(wordpress_reader.records(path, author, writer.report, progress))
+            uploads = wordpress_reader.check(path)
+            records = wordpress_reader.records(path, uploads, author, writer.report, progress)
+            writer.write(records)
     except DAMAGED as error:
         raise ValueError(f"This file is damaged, or no zip and no whole XML: {error}.") from error
     return writer.report

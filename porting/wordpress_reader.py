@@ -25,21 +25,50 @@ TITLE_TAG = re.compile(
     r"\b[^<>]*>",
     re.IGNORECASE,
 )
+PICTURE = re.compile(r"\.(?:avif|bmp|gif|jpe?g|png|svg|webp)\Z", re.IGNORECASE)  # of its URL
 ONLY_ADDRESS = re.compile(r"(?m)^[ \t]*https?://[^\s<>]+[ \t]*$")  # WordPress shows what is there
-DYNAMIC_BLOCK = re.compile(r"<!-- wp:([\w/-]{1,60})[^>]*/-->")  # without any HTML in the file
+DYNAMIC_BLOCK = re.compile(r"<!-- wp:([\w/-]{1,60}+)[^<>]*/-->")  # without any HTML in the file
 Texts = defaultdict[str, str]  # of the elements in an element, by tag; "" for what it lacks
 Users = dict[str, ExternalUser]  # by their ids in WordPress
 
 
-def records(path: Path, author: str, report: Report, progress: Progress) -> Iterator[Record]:
-    """The authors, and the posts with their comments; `author` is for posts that name none.
+class Uploads:
+    """The pictures of the old blog, by id and by the post that they were uploaded for."""
 
-    The whole file is read before the first: ValueError, with a sentence, or ParseError if it is no
-    WordPress export.
+    def __init__(self) -> None:
+        self.images: dict[str, str] = {}  # as HTML
+        self.ids_by_post = defaultdict[str, list[str]](list)
+
+    def add(self, texts: Texts) -> None:
+        """Remember the item, if it is a picture."""
+        url = texts["attachment_url"]
+        if texts["post_type"] != "attachment" or not PICTURE.search(url):
+            return
+        words = texts["meta _wp_attachment_image_alt"] or texts["excerpt"]
+        self.images[texts["post_id"]] = f'<img src="{html.escape(url)}" alt="{html.escape(words)}">'
+        self.ids_by_post[texts["post_parent"]].append(texts["post_id"])
+
+    def of_gallery(self, post_id: str, ids: Sequence[str]) -> list[str]:
+        """Those with these ids, or all of the post; without those that are not in the file."""
+        found = [self.images.get(id, "") for id in ids or self.ids_by_post[post_id]]
+        return list(filter(None, found))
+
+
+def check(path: Path) -> Uploads:
+    """The uploads that the whole file names, which posts before them show.
+
+    ValueError, with a sentence, or ParseError if this is no WordPress export.
     """
-    attachments = _Attachments()
+    uploads = Uploads()
     for _, texts, _ in _entries(path, Report(), no_progress):
-        attachments.add(texts)
+        uploads.add(texts)
+    return uploads
+
+
+def records(
+    path: Path, uploads: Uploads, author: str, report: Report, progress: Progress
+) -> Iterator[Record]:
+    """The authors, and the posts with their comments; `author` is for posts that name none."""
     users: Users = {}
     for location, texts, comments in _entries(path, report, progress):
         if texts["author_login"]:
@@ -53,35 +82,13 @@ def records(path: Path, author: str, report: Report, progress: Progress) -> Iter
             continue
         post = None
         with report.skipping(location):
-            post = _post(location, texts, author, report, attachments)
+            post = _post(location, texts, author, report, uploads)
             yield post
         names: dict[str, str] = {}  # of the commenters, by the id of the comment
         for number, comment in enumerate(comments, start=1):
             location_of_comment = f"{location}, comment {number}"
             with report.skipping(location_of_comment):
                 yield _comment(location_of_comment, comment, post, users, names, report)
-
-
-class _Attachments:
-    """What was uploaded to the old blog, by id and by the post that it was uploaded for."""
-
-    def __init__(self) -> None:
-        self.images: dict[str, str] = {}  # as HTML
-        self.ids_by_post = defaultdict[str, list[str]](list)
-
-    def add(self, texts: Texts) -> None:
-        """Remember the item, if it is an attachment."""
-        url = texts["attachment_url"]
-        if texts["post_type"] != "attachment" or not url:
-            return
-        words = texts["meta _wp_attachment_image_alt"] or texts["excerpt"]
-        self.images[texts["post_id"]] = f'<img src="{html.escape(url)}" alt="{html.escape(words)}">'
-        self.ids_by_post[texts["post_parent"]].append(texts["post_id"])
-
-    def of_gallery(self, post_id: str, ids: Sequence[str]) -> list[str]:
-        """Those with these ids, or all of the post; without those that are not in the file."""
-        found = [self.images.get(id, "") for id in ids or self.ids_by_post[post_id]]
-        return list(filter(None, found))
 
 
 def _entries(
@@ -144,7 +151,7 @@ def _texts(element: Element) -> Texts:
         name, text = _local_name(part), (part.text or "").strip()
         if name == "postmeta":
             meta = {_local_name(one): (one.text or "").strip() for one in part}
-            texts[f"meta {meta.get('meta_key')}"] = meta.get("meta_value", "")
+            texts[f"meta {meta.get('meta_key', '')}"] = meta.get("meta_value", "")
         elif name == "category":
             domain = part.get("domain", "")
             kind = "tags" if domain in ("category", "post_tag") else f"category {domain}"
@@ -154,9 +161,7 @@ def _texts(element: Element) -> Texts:
     return Texts(str, texts | {kind: "\n".join(names) for kind, names in categories.items()})
 
 
-def _post(
-    location: str, texts: Texts, author: str, report: Report, attachments: _Attachments
-) -> Record:
+def _post(location: str, texts: Texts, author: str, report: Report, uploads: Uploads) -> Record:
     """The post or page in an item; one that visitors could not read becomes a draft."""
     status, is_page = texts["status"], texts["post_type"] == "page"
     if texts["post_type"] not in ("post", "page"):
@@ -169,14 +174,11 @@ def _post(
     if hidden:
         report.change(location, f"{hidden} (now drafts)")
     is_draft = bool(hidden) or status == "draft"
-    title = html.unescape(TITLE_TAG.sub("", texts["title"]))
-    if TITLE_TAG.search(texts["title"]):
-        report.change(location, "titles (without their HTML)")
     _count_rest(location, texts, report)
     fields = {
         "id": texts["number"],
-        "title": title,
-        "body": _body(location, texts, report, attachments),
+        "title": _title(location, texts, report),
+        "body": _body(location, texts, report, uploads),
         "tags": texts["tags"].splitlines(),
         "created_at": date,
         "published_at": NEVER if is_draft else date,
@@ -190,6 +192,13 @@ def _post(
     return Record(location, "posts", fields, ExternalUser(texts["creator"] or author), addresses)
 
 
+def _title(location: str, texts: Texts, report: Report) -> str:
+    title, tags = TITLE_TAG.subn("", texts["title"])
+    if tags:
+        report.change(location, "titles (without their HTML)")
+    return html.unescape(title)
+
+
 def _hidden_kind(texts: Texts) -> str:
     """What becomes a draft because of what it is, or because its readers could not see it."""
     if texts["post_type"] == "page":
@@ -200,13 +209,13 @@ def _hidden_kind(texts: Texts) -> str:
     return f"{status} posts" if status in ("private", "pending") else ""
 
 
-def _body(location: str, texts: Texts, report: Report, attachments: _Attachments) -> str:
+def _body(location: str, texts: Texts, report: Report, uploads: Uploads) -> str:
     """The Markdown of a post, with its lead picture first."""
     text = texts["encoded"].replace("\r\n", "\n")
     if len(text) > HTML_MAX:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
     lead = texts["meta _thumbnail_id"]
-    image = attachments.images.get(lead, "") if lead else ""
+    image = uploads.images.get(lead, "") if lead else ""
     if lead and not image:
         report.leave_out(location, "lead pictures (not in the file)")
     links = len(ONLY_ADDRESS.findall(text))
@@ -216,7 +225,7 @@ def _body(location: str, texts: Texts, report: Report, attachments: _Attachments
         report.leave_out(location, f"blocks without text ({block})")
     # In posts of the block editor, only elements make paragraphs.
     keeps_lines = "<!-- wp:" not in text
-    images = partial(attachments.of_gallery, texts["post_id"])
+    images = partial(uploads.of_gallery, texts["post_id"])
     text = shortcodes.to_html(text, report, location, images)
     text = f"<p>{image}</p>{text}" if image else text
     return to_markdown(text, report, location, texts["link"], keeps_lines=keeps_lines)

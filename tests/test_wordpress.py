@@ -234,6 +234,7 @@ def test_what_cannot_be_shown_is_counted(app, owner, tmp_path, text, what):
 def test_galleries_and_lead_pictures_come_from_the_file(app, owner, tmp_path):
     """Also where the pictures stand behind the post."""
     pictures = [attachment(5, "a.jpg", "A tree"), attachment(6, "b.jpg", wp__post_parent=3)]
+    pictures.append(attachment(8, "tea.pdf", wp__post_parent=3))
     text = 'One [gallery ids="5,6,7"] two [gallery]'
     lead = field("_thumbnail_id", "5")
     fields = {"wp__post_id": 3, "content__encoded": text, "comments": lead}
