@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import Person, on_both
 from test_porting import HEAD, TAIL, answer, import_command, imported, item, posts, tag, wordpress
+from werkzeug.test import encode_multipart
 
 from core import rendering
 from core.database import db
@@ -485,3 +486,32 @@ def test_the_import_says_what_it_changed(app, owner, tmp_path):
     assert "Changed: 1 pages (now drafts)." in result.output
     with app.app_context():
         assert db.session.scalar(sa.select(sa.func.count(User.id))) == 2
+
+
+@on_both
+def test_the_longest_texts_come_in_and_can_be_saved(app, owner, tmp_path):
+    words = " ".join(f"ä{n}" for n in range(100_000))
+    body = words.encode()[:899_990].decode(errors="ignore")
+    comment = answer(content=body, author="Kim")
+    found, _ = only(
+        app,
+        tmp_path,
+        title="木" * 2000,
+        content__encoded=body,
+        comments=comment,
+        dc__creator="olga",
+    )
+    assert (len(found.title), found.body) == (2000, body)
+    assert comments(app)[0].body == body
+    fields = {"title": found.title, "body": body, "action": "save", "version": found.version}
+    fields["csrf_token"] = owner.token()
+    assert sent(owner, found, fields).status_code == 303
+    assert sent(owner, found, fields | {"body": f"{body}!"}).status_code == 422
+    assert "/posts/1/" in owner.get("/search?q=ä99").text
+
+
+def sent(person, found, fields):
+    """The answer to the form of a post, sent as browsers do."""
+    boundary, content = encode_multipart(fields)
+    type = f"multipart/form-data; boundary={boundary}"
+    return person.client.post(f"/posts/{found.id}/edit", data=content, content_type=type)
