@@ -62,6 +62,9 @@ def to_markdown(
         soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"body"})
     except ParserRejectedMarkup as error:
         raise ValueError("its HTML cannot be read") from error
+    for comment in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):
+        comment.extract()
+    soup.smooth()  # of the texts around a comment, one
     for tag in soup.find_all(MARKED):
         # Two next to each other would be `**one****two**`.
         while isinstance(following := tag.next_sibling, Tag) and following.name == tag.name:
@@ -92,7 +95,7 @@ class _Converter(MarkdownConverter):
         keeps_lines = self.keeps_lines and not is_inline
         text = LINE_END.sub(_line_end if keeps_lines else "\n", SPACES.sub(" ", text))
         before, after = el.previous_sibling, el.next_sibling
-        begins_line = not before or isinstance(before, PreformattedString) or _breaks_line(before)
+        begins_line = before is None or _breaks_line(before)
         if (before is None and _is_block(el.parent)) or _breaks_line(before):
             text = text.lstrip(" \n")
         if (after is None and _is_block(el.parent)) or _is_block(after):
@@ -265,14 +268,15 @@ class _Converter(MarkdownConverter):
         if self.small or "_inline" in parent_tags:
             return self._block(el, text, parent_tags)
         lines = [line for line in text.splitlines() if line.strip()]
-        caption = [line for line in lines if not line.startswith("|")]
+        caption = " ".join(line for line in lines if not line.startswith("|"))
         rows = [line for line in lines if line.startswith("|")]
         width = max((len(re.findall(r"(?<!\\)\|", row)) - 1 for row in rows), default=0)
         first = el.find("tr")
         if not isinstance(first, Tag) or not first.find("th", recursive=False):
             rows.insert(0, "|" + "  |" * width)
         rows.insert(1, "|" + " --- |" * width)
-        return "\n\n".join(["", " ".join(caption), "\n".join(rows), ""])
+        parts = [caption, "\n".join(rows)] if caption else ["\n".join(rows)]
+        return "\n\n".join(["", *parts, ""])
 
     # Pictures and media
 
