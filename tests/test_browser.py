@@ -18,6 +18,26 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
+EARLY = "1955-04-18T12:00"
+# What a text can hold, and what others get wrong.
+EVERYTHING = """
+### The first bridge\n# Content\n###### Content\n# \nText <!-- secret -->, a note[^1] and again[^1].
+
+|a|\n|:-:|\n|b|
+
+- [ ] a task with *words*\n- [x] another\n\n1. שלום\n2. > سلام
+
+```python\nx\n```
+
+<!-- over
+
+several --> lines. [Nothing]( ) [](https://x.example/) [call](tel:+123) [odd](foo:bar) ![](/x)
+![A picture](http://x.example/a.png) [![In a link](http://x.example/b.png)](https://x.example/)
+
+これは**「引用」**です。https://example.org/a。次
+
+[^1]: A note with `code`.
+"""
 VIEWS = [(320, "light"), (768, "dark"), (1280, "light"), (320, "dark")]  # pixels wide, scheme
 
 
@@ -150,7 +170,7 @@ def test_axe_finds_nothing_on_any_page(app, browser, base, tmp_path):
     sign_up(page, "admin")
     check(page)
     sign_up(page, "ann")
-    write(page, " ", "x")
+    write(page, "x", " ")
     check(page)
     write(page, "Mine", "Some text.")
     comment(page, "A comment.")
@@ -281,22 +301,22 @@ def read_pages(app, owner, ann, nobody):
     """A function that reads every kind of page; name to HTML."""
 
     def read():
-        post = ann.write(
-            "A *title*",
-            "Text\n\n|a|\n|:-:|\n|b|\n\n- [ ] c\n\n```python\nx\n```\n\nd[^1]\n\n[^1]: e",
-            tags="kafka",
-        )
-        ann.comment(post, "> a\n\n`b`")
+        post = ann.write("A *title*", EVERYTHING, tags="kafka, AC/DC")
+        ann.comment(post, "> a\n\n`b` <!-- c --> ![d](http://x.example/d.png)")
+        untitled = ann.write("", "A heron.\n\n### Waits\n\n# Content")
+        ann.send("/posts/new", title="", body="# Comments", action="draft", publish_at=EARLY)
         paths = ["/", post, "/users/ann", "/login?next=/", "/signup", "/nowhere"]
-        paths += ["/archive", "/tags", "/tags/kafka", "/search", "/search?q=title"]
+        paths += ["/archive", "/tags", "/tags/ac/dc", "/search", "/search?q=title", untitled]
         own = [
             "/posts/new",
             "/account",
             "/account/password",
             "/account/delete",
             "/privacy",
+            "/drafts",
             "/posts/1/edit",
             "/posts/1/delete",
+            "/posts/3/edit",
             "/comments/1/edit",
             "/comments/1/delete",
         ]
@@ -308,7 +328,8 @@ def read_pages(app, owner, ann, nobody):
         stale = {"title": "x", "body": "y", "version": "z"}
         pages["stale"] = ann.send("/posts/1/edit", **stale).text
         pages["preview"] = ann.send("/posts/1/edit", **stale, action="preview").text
-        pages["refused"] = ann.send("/posts/new", title="", body="").text
+        refused = {"title": "x" * 201, "body": "", "publish_at": "tomorrow", "tags": "../login"}
+        pages["refused"] = ann.send("/posts/new", **refused).text
         pages["kept"] = nobody.send("/posts/new", title="x", body="y").text
         return pages
 
