@@ -10,8 +10,10 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
 from core.commands import Command, creating, progress
+from core.database import db
 from core.plugins import Blog
 from core.security import private
+from models import User
 
 # The exporter and the importer are imported inside the functions that use them: at the top, they
 # would make the start of the blog a third longer.
@@ -62,23 +64,41 @@ def export_blog(file: Path) -> None:
 @pages.cli.command("import", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--author", default="", help="Whose posts are those that name no author.")
-def import_blog(file: Path, author: str) -> None:
+@click.option("--owner", default="", help="Whose an empty blog becomes.")
+@click.option("--verbose", is_flag=True, help="Name the place of what was changed or left out.")
+def import_blog(file: Path, author: str, owner: str, verbose: bool) -> None:
     """Add what an export, WordPress or Markdown files hold.
 
-    FILE is an export of a blog or of WordPress, or a folder of Markdown files. It can be repeated.
+    FILE is an export of a blog or of WordPress, or a folder or zip of Markdown files. It can be
+    repeated.
 
     The exit status is 1 when anything was left out that a person wrote.
     """
     from porting.importer import load
 
+    is_empty = not User.any_exists()
     try:
-        report = load(file, current_app.config["ZONE"], author, progress)
+        report = load(file, current_app.config["ZONE"], author, progress, owner)
     except (ValueError, OSError) as error:
         raise click.ClickException(f"Nothing was imported: {error}") from error
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).splitlines()[0]
         raise click.ClickException(f"Not finished: {reason}. Repeat it to go on.") from error
-    for sentence in report.sentences():
+    sentences = [*(report.details if verbose else []), *report.sentences()]
+    for sentence in [*(_owner_sentences() if is_empty else []), *sentences]:
         # The name of a file may contain bytes that are not valid text.
         click.echo(sentence.encode(errors="replace").decode())
     click.get_current_context().exit(0 if report.is_complete else 1)
+
+
+def _owner_sentences() -> list[str]:
+    """Whose an empty blog has become, and how they log in."""
+    from porting.writer import NO_PASSWORD
+
+    owners = sa.select(User).where(User.role == "owner").order_by(User.id)
+    sentences = []
+    for owner in db.session.scalars(owners):
+        sentences.append(f"This blog is {owner.username}'s now.")
+        if owner.password_hash == NO_PASSWORD:
+            sentences.append(f"flask reset-link {owner.username} gives the account a password.")
+    return sentences

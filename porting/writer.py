@@ -4,7 +4,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import tzinfo
+from datetime import datetime, timedelta, tzinfo
 from itertools import groupby, islice
 from urllib.parse import unquote
 
@@ -13,14 +13,17 @@ import sqlalchemy as sa
 import forms
 import models
 from core.database import Metadata, advisory_lock, atomic, db
+from core.pagination import EPOCH
 from core.rendering import INVISIBLE
 from extras.account import ABOUT_MAX
 from extras.tags import clean_tags
 from models import Post, User
+from porting.own_post import BLOG_ID
 from porting.records import MODELS, ExternalUser, Fields, Record, Report, column_values
 
 CHUNK = 100  # records in one transaction, which takes about 0.1 s
 NO_PASSWORD = "!"  # the hash of no password; a reset link gives the account one
+UNDATED = timedelta(hours=2)  # of 1970, in which the readers put posts without a date
 UNFINISHED_IMPORT = "unfinished import"  # its row in Metadata has the digest of the file
 USERNAME = re.compile(f"[A-Za-z0-9_-]{{{forms.USERNAME_MIN},{models.USERNAME_MAX}}}")
 # A record with the same values in these columns as a row is already in the blog. Accounts are
@@ -35,11 +38,16 @@ DESTINATION = re.compile(r"(\]\(<?|\]:[ \t]?<?|<(?=https?:))([^\s<>()]++)([\s<>)
 REJECTED_ROW = (sa.exc.IntegrityError, sa.exc.DataError)  # what the database raises for a bad row
 
 
+class NoOwnerError(Exception):
+    """A record without an author comes into a blog without accounts."""
+
+
 class Writer:
     """One import: the rows that the blog already has, and the report."""
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, owner: str = "") -> None:
         self.zone = zone
+        self.owner = owner  # whose an empty blog becomes, if that is said
         self.report = Report()
         self.preserves_ids = False
         self.post_ids: dict[str, int] = {}  # in this blog, by the id in the source
@@ -61,16 +69,21 @@ class Writer:
                 self.unmatched[hash((kind, *identity))].append(key)
 
     def write(
-        self, records: Iterable[Record], digest: str = "", largest_ids: dict[str, int] | None = None
+        self,
+        records: Iterable[Record],
+        digest: str = "",
+        largest_ids: dict[str, int] | None = None,
+        blog_id: str = "",
     ) -> None:
         """Save the records: all accounts in the first transaction, then chunks of the others.
 
         With the digest of the file and the largest ids in it, an empty blog gets the ids of the
-        file, also when such an import was interrupted and is repeated.
+        file, also that of the blog, also when such an import was interrupted and is repeated.
         """
+        records = self._after_owner(records)
         for is_accounts, group in groupby(records, lambda record: record.kind == "accounts"):
             if is_accounts:
-                self._write_accounts(list(group), digest, largest_ids)
+                self._write_accounts(list(group), digest, largest_ids, blog_id)
             while chunk := list(islice(group, CHUNK)):
                 with atomic():
                     for kind in IDENTITY:
@@ -80,8 +93,21 @@ class Writer:
             with atomic():
                 db.session.execute(sa.delete(Metadata).where(Metadata.name == UNFINISHED_IMPORT))
 
+    def _after_owner(self, records: Iterable[Record]) -> Iterable[Record]:
+        """The same records. Before the first, which no damaged file has, comes a new owner."""
+        for record in records:
+            if self.owner and not self.account_ids:
+                with atomic():
+                    self._index_account(User.create(self.owner, NO_PASSWORD, "post"))
+                self.report.added["accounts"] += 1
+            yield record
+
     def _write_accounts(
-        self, records: list[Record], digest: str, largest_ids: dict[str, int] | None
+        self,
+        records: list[Record],
+        digest: str,
+        largest_ids: dict[str, int] | None,
+        blog_id: str,
     ) -> None:
         with atomic():
             # Nobody may sign up and become the owner at the same time.
@@ -91,8 +117,12 @@ class Writer:
                 _reserve_ids(largest_ids)
             unfinished = db.session.get(Metadata, UNFINISHED_IMPORT)
             self.preserves_ids = unfinished is not None and unfinished.value == digest
+            if self.preserves_ids and blog_id:
+                db.session.merge(Metadata(name=BLOG_ID, value=blog_id))
             for record in records:
                 self._write_records([record])
+            if self.preserves_ids:
+                _ensure_owner()
 
     def _write_records(self, records: list[Record]) -> None:
         """Save those records, of one kind, that are valid and not in the blog."""
@@ -194,7 +224,11 @@ class Writer:
 
     def _author_id(self, record: Record) -> int:
         """The id of the author's account; an external user gets one."""
+        if record.author and not record.author.is_author and not self.account_ids:
+            raise ValueError("its author, who wrote no post, would become the owner")
         name = record.author.name if record.author else str(record.fields.get("author") or "")
+        if not name and record.author and not self.account_ids:
+            raise NoOwnerError
         if not name:
             raise ValueError("it names no author")
         if record.author:
@@ -256,6 +290,9 @@ class Writer:
         values = column_values(MODELS[record.kind], fields, self.zone)
         identity = [values[name] for name in IDENTITY[record.kind]]
         unmatched = self.unmatched[hash((record.kind, *identity))]
+        if not unmatched and record.kind == "posts" and _is_undated(values):
+            # Earlier releases gave all of them the same time.
+            unmatched = self.unmatched[hash(("posts", values["author_id"], EPOCH, values["title"]))]
         if not unmatched:
             if record.kind == "posts" and self.paths:
                 values["body"] = DESTINATION.sub(self._new_destination, values["body"])
@@ -286,3 +323,18 @@ def _reserve_ids(largest_ids: dict[str, int]) -> None:
         for statement in statements:
             row = {"table": MODELS[kind].__tablename__, "id": id}
             db.session.execute(sa.text(statement), row)
+
+
+def _is_undated(values: Fields) -> bool:
+    created_at: datetime = values["created_at"]
+    return EPOCH <= created_at < EPOCH + UNDATED
+
+
+def _ensure_owner() -> None:
+    """Give a blog that was made from the export of one user, who owned no blog, to that user."""
+    if db.session.scalar(sa.select(sa.exists().where(User.role == "owner"))):
+        return
+    is_left = User.username.startswith(models.DELETED_PREFIX, autoescape=True)
+    first = sa.select(User).where(User.banned_at.is_(None), ~is_left).order_by(User.id)
+    if user := db.session.scalar(first):
+        user.role = "owner"

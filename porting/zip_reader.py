@@ -1,4 +1,4 @@
-"""Reads a zip that the exporter of this release or an earlier one wrote."""
+"""Reads a zip that the exporter of this release or an earlier one wrote, and checks any zip."""
 
 import json
 import re
@@ -6,21 +6,25 @@ import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePosixPath
+from uuid import UUID
 from zipfile import ZipFile
 
 from core.images import BYTES_MAX
+from core.rendering import normalize_text
 from extras.pictures import PATH
 from models import DELETED_PREFIX
-from porting import markdown_reader
+from porting import own_post
+from porting.front_matter import split
 from porting.records import TEXT_MAX, Fields, Progress, Record, Report, no_progress
 
 ZIP_MAX = 2 * 1024**3  # bytes of the unpacked members; 20,000 pictures
 POST_PATH = re.compile(r"posts/[^/]+\.md")
+BLOG_FILE = "blog.json"
 JSON_LINES = {"accounts.jsonl", "comments.jsonl", "pictures.jsonl"}  # one record a line
 
 
 def check(archive: ZipFile) -> None:
-    """ValueError, with a sentence, if the zip is malicious, damaged or not our export."""
+    """ValueError, with a sentence, if the zip is malicious or damaged."""
     for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
@@ -30,10 +34,23 @@ def check(archive: ZipFile) -> None:
     # A false size cannot hide more: `zipfile` reads no further than that, and the checksum fails.
     if sum(info.file_size for info in archive.infolist()) > ZIP_MAX:
         raise ValueError("The zip holds more than 2 GiB.")
-    if not set(archive.namelist()) >= JSON_LINES:
-        raise ValueError("This zip is none that `flask export` made.")
     if name := archive.testzip():
         raise ValueError(f"This file is damaged at {name}.")
+
+
+def is_own(archive: ZipFile) -> bool:
+    """Whether `flask export` made the zip, or a user downloaded it."""
+    return set(archive.namelist()) >= JSON_LINES
+
+
+def blog_id(archive: ZipFile) -> str:
+    """The id of the blog; "" in exports of one user, and of earlier releases."""
+    if BLOG_FILE not in archive.namelist():
+        return ""
+    try:
+        return str(UUID(json.loads(_read_member(archive, BLOG_FILE, TEXT_MAX))["id"]))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"The zip's {BLOG_FILE} has no id of a blog.") from error
 
 
 def largest_ids(archive: ZipFile) -> dict[str, int]:
@@ -58,7 +75,7 @@ def records(archive: ZipFile, report: Report, progress: Progress) -> Iterator[Re
     for name in progress(names, "posts", len(names)):
         with report.skipping(name):
             content = _read_member(archive, name, TEXT_MAX)
-            fields = markdown_reader.parse_post(PurePosixPath(name), content)
+            fields = own_post.parse(*split(normalize_text(content.decode())))
             # Earlier releases made drafts of banned users' posts, and stored the time here.
             fields["published_at"] = fields.get("withheld_at") or fields["published_at"]
             yield Record(name, "posts", fields)

@@ -156,10 +156,10 @@ def test_an_argument_of_odd_bytes_is_refused_in_a_sentence(app, words):
 
 def test_a_file_with_an_odd_name_is_named_as_far_as_it_is_text(app, ann, tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "\udcff.md").write_text("No front matter")
+    (tmp_path / "folder" / "\udcff.md").write_text("---\ntitle: No end")
     result = run(app, "import", str(tmp_path / "folder"))
     assert result.exit_code == 1
-    assert "?.md: it has no front matter." in result.output
+    assert "?.md: its front matter has no end." in result.output
 
 
 @pytest.mark.parametrize("settings", [{}, {"URL": "https://blog.example"}])

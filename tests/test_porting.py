@@ -13,7 +13,7 @@ from conftest import Person, execute, on_both
 from PIL import Image
 
 from core.database import db
-from core.pagination import EPOCH, NEVER
+from core.pagination import NEVER
 from extras.pictures import Picture
 from extras.tags import Tag
 from models import Comment, Post, User
@@ -707,7 +707,7 @@ DAY = datetime(2023, 10, 12, 22, tzinfo=UTC)
             {"title": "its name", "published_at": DAY, "tags": ["one", "two words", "news"]},
         ),
         ("_drafts/idea.md", JEKYLL, {"published_at": NEVER, "created_at": AT}),
-        ("idea.md", "---\ntitle: Idea\n---\nText.", {"published_at": NEVER, "created_at": EPOCH}),
+        ("idea.md", "---\ntitle: Idea\n---\nText.", {"published_at": NEVER, "publish_at": None}),
         ("a.md", JEKYLL.replace("---\nT", "published: false\n---\nT"), {"published_at": NEVER}),
         ("a.md", JEKYLL.replace("\n", "\r\n"), {"body": "Text.\n", "published_at": AT}),
         ("a.md", JEKYLL.replace("+0200", "Z"), {"published_at": AT + timedelta(hours=2)}),
@@ -733,7 +733,7 @@ def test_lists_and_other_files_of_a_folder_are_no_posts(app, owner, tmp_path):
     (folder / "style.css").write_text("p {}")
     (folder / "readme.md").write_text("# Hello")
     summary = imported(app, folder)
-    assert summary.skipped == ["readme.md: it has no front matter."]
+    assert summary.skipped == ["readme.md: it has no body."]
     assert summary.sentences() == [*summary.skipped, "Skipped: 1 bad records."]
 
 
