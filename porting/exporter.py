@@ -8,9 +8,9 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import sqlalchemy as sa
 import yaml
 
-from core.database import Metadata, db
+from core.database import blog_id, db
 from models import Post, User
-from porting.own_post import BLOG_ID, ESCAPED, escape
+from porting.own_post import ESCAPED, escape
 from porting.records import MODELS, Fields, Progress, exported_columns, no_progress
 
 # Jekyll would put password hashes and pending comments on the site, which it makes of all files.
@@ -27,12 +27,10 @@ def export(file: BinaryIO, user_id: int | None = None, progress: Progress = no_p
     db.session.rollback()
     if db.engine.dialect.name == "postgresql":  # SQLite needs no option for that
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    blog_id = None if user_id else db.session.get(Metadata, BLOG_ID)
     slugs: set[str] = set()
     with ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        if blog_id:
-            _write(archive, "blog.json", [_json_line({"id": blog_id.value})])
         if not user_id:
+            _write(archive, "blog.json", [_json_line({"id": blog_id()})])
             _write(archive, "_config.yml", [JEKYLL])
         _write(archive, "accounts.jsonl", map(_json_line, _rows("accounts", user_id, progress)))
         for row in _rows("posts", user_id, progress):

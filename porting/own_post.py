@@ -5,7 +5,6 @@ import re
 from core.pagination import NEVER
 from porting.records import Fields
 
-BLOG_ID = "blog id"  # the name in Metadata of the id that a blog and its exports have
 ESCAPED = "escaped"  # the field of a text in which the tags of Hugo are taken apart
 # Hugo runs `{{<` and `{{%` also in code. A word joiner, which nobody sees, between the braces keeps
 # it from that. Where one is already, there is one more.

@@ -53,7 +53,11 @@ def parse(file: SourceFile, front_matter: Fields | None, body: str, report: Repo
     # A text without a date gets a moment of 1970, by which a repeat knows it from all others.
     moment = EPOCH + timedelta(microseconds=zlib.crc32(body.encode()))
     date = _date(names) or FILE_NAME.findall(file.path.name)[0][0]
-    fields: Fields = {"created_at": date or moment}
+    title, text = _title(names, file, body)
+    text = _lead_picture(names, text) + text
+    if not text.strip():
+        raise ValueError("it has no body")
+    fields: Fields = {"created_at": date or moment, "title": title, "body": text}
     if front_matter is None and not date and file.modified_at:
         date = file.modified_at
         report.change(location, "posts (now with the time of their file: no front matter)")
@@ -68,10 +72,8 @@ def parse(file: SourceFile, front_matter: Fields | None, body: str, report: Repo
     fields["comments_closed"] = _is(names, {("comments", "false")})
     fields["tags"] = _tags(names)
     fields["authors"] = texts(names.get("author") or names.get("authors"))
-    fields["title"], body = _title(names, file, body)
-    fields["body"] = _lead_picture(names, body) + body
-    summaries = [text for name in SUMMARIES for text in texts(names.get(name))]
-    if any(text not in body for text in summaries):
+    summaries = [summary for name in SUMMARIES for summary in texts(names.get(name))]
+    if any(summary not in text for summary in summaries):
         report.leave_out(location, "summaries")
     return fields
 

@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from itertools import groupby, islice
 from urllib.parse import unquote
+from uuid import UUID
 
 import sqlalchemy as sa
 
 import forms
 import models
-from core.database import Metadata, advisory_lock, atomic, db
+from core.database import Metadata, advisory_lock, atomic, db, set_blog_id
 from core.pagination import EPOCH
 from core.rendering import INVISIBLE
 from extras.account import ABOUT_MAX
 from extras.tags import clean_tags
 from models import Post, User
-from porting.own_post import BLOG_ID
 from porting.records import MODELS, ExternalUser, Fields, Record, Report, column_values
 
 CHUNK = 100  # records in one transaction, which takes about 0.1 s
@@ -73,7 +73,7 @@ class Writer:
         records: Iterable[Record],
         digest: str = "",
         largest_ids: dict[str, int] | None = None,
-        blog_id: str = "",
+        blog_id: UUID | None = None,
     ) -> None:
         """Save the records: all accounts in the first transaction, then chunks of the others.
 
@@ -107,7 +107,7 @@ class Writer:
         records: list[Record],
         digest: str,
         largest_ids: dict[str, int] | None,
-        blog_id: str,
+        blog_id: UUID | None,
     ) -> None:
         with atomic():
             # Nobody may sign up and become the owner at the same time.
@@ -118,7 +118,7 @@ class Writer:
             unfinished = db.session.get(Metadata, UNFINISHED_IMPORT)
             self.preserves_ids = unfinished is not None and unfinished.value == digest
             if self.preserves_ids and blog_id:
-                db.session.merge(Metadata(name=BLOG_ID, value=blog_id))
+                set_blog_id(blog_id)
             for record in records:
                 self._write_records([record])
             if self.preserves_ids:

@@ -43,12 +43,12 @@ def is_own(archive: ZipFile) -> bool:
     return set(archive.namelist()) >= JSON_LINES
 
 
-def blog_id(archive: ZipFile) -> str:
-    """The id of the blog; "" in exports of one user, and of earlier releases."""
+def blog_id(archive: ZipFile) -> UUID | None:
+    """The id of the blog; None in exports of one user, and of earlier releases."""
     if BLOG_FILE not in archive.namelist():
-        return ""
+        return None
     try:
-        return str(UUID(json.loads(_read_member(archive, BLOG_FILE, TEXT_MAX))["id"]))
+        return UUID(json.loads(_read_member(archive, BLOG_FILE, TEXT_MAX))["id"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"The zip's {BLOG_FILE} has no id of a blog.") from error
 
