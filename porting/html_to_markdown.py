@@ -43,46 +43,42 @@ RAISED = str.maketrans("0123456789+-()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽
 LOWERED = str.maketrans("0123456789+-()", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎")
 
 
-def to_markdown(
-    html: str,
-    report: Report,
-    location: str,
-    base: str = "",
-    small: bool = False,
-    keeps_lines: bool = False,
-) -> str:
-    """Markdown from HTML; what came in otherwise or was left out is in the report.
+class Converter(MarkdownConverter):
+    """Converts the texts of one import; what comes in otherwise or is left out is in the report.
 
-    Relative links start from `base`. `small` is for comments, which have no pictures, headings and
-    tables. With `keeps_lines`, line ends and blank lines between elements count.
+    It calls `convert_<tag>` of each element, with the Markdown of what is in it.
     """
-    try:
-        # Blank lines between elements count, which the parser would make one line end.
-        page = f"<body>{MARKED_SECTION.sub('', html)}</body>"
-        soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"body"})
-    except ParserRejectedMarkup as error:
-        raise ValueError("its HTML cannot be read") from error
-    for comment in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):
-        comment.extract()
-    soup.smooth()  # of the texts around a comment, one
-    for tag in soup.find_all(MARKED):
-        # Two next to each other would be `**one****two**`.
-        while isinstance(following := tag.next_sibling, Tag) and following.name == tag.name:
-            tag.extend(following.extract())
-    converter = _Converter(report, location, base, small, keeps_lines)
-    return converter.convert_soup(soup).strip()
 
-
-class _Converter(MarkdownConverter):
-    """Calls `convert_<tag>` of each element, with the Markdown of what is in it."""
-
-    def __init__(
-        self, report: Report, location: str, base: str, small: bool, keeps_lines: bool
-    ) -> None:
+    def __init__(self, report: Report) -> None:
         super().__init__(heading_style="ATX", bullets="-")
-        self.report, self.location = report, location
-        self.base, self.small, self.keeps_lines = base, small, keeps_lines
+        self.report = report
+        self.location = self.base = ""
+        self.small = self.keeps_lines = False
         self.item_counts = Counter[int]()  # by the id of the list
+
+    def to_markdown(
+        self,
+        html: str,
+        location: str,
+        base: str = "",
+        small: bool = False,
+        keeps_lines: bool = False,
+    ) -> str:
+        """Markdown from HTML; ValueError if it cannot be read.
+
+        Relative links start from `base`. `small` is for comments, which have no pictures, headings
+        and tables. With `keeps_lines`, line ends and blank lines between elements count.
+        """
+        self.location, self.base, self.small, self.keeps_lines = location, base, small, keeps_lines
+        self.item_counts.clear()
+        try:
+            # Blank lines between elements count, which the parser would make one line end.
+            page = f"<body>{MARKED_SECTION.sub('', html)}</body>"
+            soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"body"})
+        except ParserRejectedMarkup as error:
+            raise ValueError("its HTML cannot be read") from error
+        _simplify(soup)
+        return str(self.convert_soup(soup)).strip()
 
     # Text
 
@@ -331,6 +327,22 @@ class _Converter(MarkdownConverter):
                 url = urljoin(self.base, url)
         url = NOT_IN_URL.sub(lambda character: quote(character[0]), url)
         return re.sub(r"&(?=#?\w{1,31};)", "&amp;", url)
+
+
+def _simplify(soup: BeautifulSoup) -> None:
+    """Take out comments, and join equal elements that are next to each other."""
+    # `find_all` would take a tenth of an import.
+    comments = [part for part in soup.descendants if isinstance(part, PreformattedString)]
+    for comment in comments:
+        comment.extract()
+    if comments:
+        soup.smooth()  # of the texts around a comment, one
+    for tag in [part for part in soup.descendants if isinstance(part, Tag)]:
+        if tag.name not in MARKED:
+            continue
+        # Two next to each other would be `**one****two**`.
+        while isinstance(following := tag.next_sibling, Tag) and following.name == tag.name:
+            tag.extend(following.extract())
 
 
 def _without_edges(element: Tag, words: str) -> str:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
 from core.pagination import NEVER
 from porting import shortcodes
-from porting.html_to_markdown import to_markdown
+from porting.html_to_markdown import Converter
 from porting.records import ExternalUser, Progress, Record, Report, UnsupportedError, no_progress
 from porting.xml_repair import CHUNK, RepairedXML
 
@@ -70,6 +70,7 @@ def records(
 ) -> Iterator[Record]:
     """The authors, and the posts with their comments; `author` is for posts that name none."""
     users: Users = {}
+    converter = Converter(report)
     for location, texts, comments in _entries(path, report, progress):
         if texts["author_login"]:
             user = ExternalUser(texts["author_login"], texts["author_display_name"])
@@ -82,13 +83,13 @@ def records(
             continue
         post = None
         with report.skipping(location):
-            post = _post(location, texts, author, report, uploads)
+            post = _post(location, texts, author, converter, uploads)
             yield post
         names: dict[str, str] = {}  # of the commenters, by the id of the comment
         for number, comment in enumerate(comments, start=1):
             location_of_comment = f"{location}, comment {number}"
             with report.skipping(location_of_comment):
-                yield _comment(location_of_comment, comment, post, users, names, report)
+                yield _comment(location_of_comment, comment, post, users, names, converter)
 
 
 def _entries(
@@ -161,8 +162,11 @@ def _texts(element: Element) -> Texts:
     return Texts(str, texts | {kind: "\n".join(names) for kind, names in categories.items()})
 
 
-def _post(location: str, texts: Texts, author: str, report: Report, uploads: Uploads) -> Record:
+def _post(
+    location: str, texts: Texts, author: str, converter: Converter, uploads: Uploads
+) -> Record:
     """The post or page in an item; one that visitors could not read becomes a draft."""
+    report = converter.report
     status, is_page = texts["status"], texts["post_type"] == "page"
     if texts["post_type"] not in ("post", "page"):
         raise UnsupportedError(f"of type {texts['post_type']}")
@@ -178,7 +182,7 @@ def _post(location: str, texts: Texts, author: str, report: Report, uploads: Upl
     fields = {
         "id": texts["number"],
         "title": _title(location, texts, report),
-        "body": _body(location, texts, report, uploads),
+        "body": _body(location, texts, converter, uploads),
         "tags": texts["tags"].splitlines(),
         "created_at": date,
         "published_at": NEVER if is_draft else date,
@@ -209,8 +213,9 @@ def _hidden_kind(texts: Texts) -> str:
     return f"{status} posts" if status in ("private", "pending") else ""
 
 
-def _body(location: str, texts: Texts, report: Report, uploads: Uploads) -> str:
+def _body(location: str, texts: Texts, converter: Converter, uploads: Uploads) -> str:
     """The Markdown of a post, with its lead picture first."""
+    report = converter.report
     text = texts["encoded"].replace("\r\n", "\n")
     if len(text) > HTML_MAX:
         raise ValueError(f"its text has more than {HTML_MAX:,} characters")
@@ -228,7 +233,7 @@ def _body(location: str, texts: Texts, report: Report, uploads: Uploads) -> str:
     images = partial(uploads.of_gallery, texts["post_id"])
     text = shortcodes.to_html(text, report, location, images)
     text = f"<p>{image}</p>{text}" if image else text
-    return to_markdown(text, report, location, texts["link"], keeps_lines=keeps_lines)
+    return converter.to_markdown(text, location, texts["link"], keeps_lines=keeps_lines)
 
 
 def _count_rest(location: str, texts: Texts, report: Report) -> None:
@@ -253,9 +258,10 @@ def _comment(
     post: Record | None,
     users: Users,
     names: dict[str, str],
-    report: Report,
+    converter: Converter,
 ) -> Record:
     """A comment; one that WordPress has not approved yet is pending."""
+    report = converter.report
     if not post:
         raise UnsupportedError("comments (without a post)")
     if texts["comment_type"] not in ("", "comment"):
@@ -274,7 +280,7 @@ def _comment(
         text = f"<p><em>In answer to {html.escape(names[parent])}:</em></p>{text}"
     fields = {
         "post_id": post.fields["id"],
-        "body": to_markdown(text, report, location, small=True, keeps_lines=True),
+        "body": converter.to_markdown(text, location, small=True, keeps_lines=True),
         "created_at": _date(texts, "comment_date"),
         "state": COMMENT_STATES[approved],
     }
