@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
+from operator import itemgetter
 
 from porting.post_fields import picture
 from porting.records import Report
@@ -88,34 +89,25 @@ def sub_outside_code(
     """As `pattern.sub`, but code stays as it is."""
     if not pattern.search(text):
         return text
-    starts, ends = _columns(code_ranges(text))
+    ranges = code_ranges(text)
 
     def replaced(match: re.Match[str]) -> str:
-        return match[0] if _is_inside(match.start(), starts, ends) else replace(match)
+        return match[0] if _end_of_code(ranges, match.start()) else replace(match)
 
     return pattern.sub(replaced, text)
 
 
 def count_outside_code(pattern: re.Pattern[str], text: str) -> int:
     """How often the pattern is in the text, but not in its code."""
-    count = 0
-
-    def counted(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        return match[0]
-
-    sub_outside_code(pattern, counted, text)
-    return count
+    ranges = code_ranges(text)
+    return sum(not _end_of_code(ranges, match.start()) for match in pattern.finditer(text))
 
 
-def _columns(ranges: Ranges) -> tuple[list[int], list[int]]:
-    return [start for start, _ in ranges], [end for _, end in ranges]
-
-
-def _is_inside(at: int, starts: list[int], ends: list[int]) -> bool:
-    number = bisect_right(starts, at) - 1
-    return number >= 0 and at < ends[number]
+def _end_of_code(ranges: Ranges, at: int) -> int:
+    """Where the code around a position ends; 0 if there is none."""
+    number = bisect_right(ranges, at, key=itemgetter(0)) - 1
+    end = ranges[number][1] if number >= 0 else 0
+    return end if at < end else 0
 
 
 def to_markdown(text: str, location: str, report: Report, address_of: Callable[[str], str]) -> str:
@@ -136,9 +128,10 @@ class _Text:
     ) -> None:
         self.text, self.location, self.report = text, location, report
         self.address_of = address_of
-        self.starts, self.ends = _columns(code_ranges(text))
+        self.ranges = code_ranges(text)
         self.at = 0  # the end of the last tag
-        self.never: set[str] = set()  # patterns of closing tags that are not below
+        # Patterns of closing tags that are not below, as far as they were looked for.
+        self.never: set[tuple[str, int]] = set()
 
     def convert(self) -> str:
         parts = []
@@ -151,19 +144,21 @@ class _Text:
         return "".join([*parts, self.text[self.at :]])
 
     def _converted(self, match: re.Match[str]) -> str:
-        is_code = _is_inside(match.start(), self.starts, self.ends)
+        end_of_code = _end_of_code(self.ranges, match.start())
         if match["hugo"]:
             inner = match["hugo"][1:-1].strip()
             if inner.startswith("/*") and inner.endswith("*/"):  # Hugo shows such a tag, also code
                 opening, closing = match["hugo"][0], match["hugo"][-1]
                 return f"{{{{{opening} {inner[2:-2].strip()} {closing}}}}}"
-            return match[0] if is_code else self._tag(match[0], inner, HUGO_END)
+            return match[0] if end_of_code else self._tag(match[0], inner, HUGO_END)
         if match["liquid"] is not None:
             inner = match["liquid"].strip("- \n\t")
             if inner == "raw":
-                return self._raw(match, is_code)
-            return match[0] if is_code else self._tag(match[0], inner, LIQUID_END)
-        if is_code:
+                # What Liquid leaves as it is; code may also only speak of that tag.
+                text = self._until(LIQUID_END.format("raw"), end_of_code)
+                return match[0] if text is None else text
+            return match[0] if end_of_code else self._tag(match[0], inner, LIQUID_END)
+        if end_of_code:
             return match[0]
         if match["output"] is not None:
             return self._output(match[0], match["output"].strip("- \n\t"))
@@ -171,26 +166,14 @@ class _Text:
             self.report.change(self.location, "marks of style like {: .x} (dropped)")
         return ""
 
-    def _raw(self, match: re.Match[str], is_code: bool) -> str:
-        """What Liquid leaves as it is; code may also only speak of that tag."""
-        closing = LIQUID_END.format("raw")
-        if not is_code:
-            inner = self._until(closing)
-            return match[0] if inner is None else inner
-        end = self.ends[bisect_right(self.starts, match.start()) - 1]
-        closed = re.compile(closing).search(self.text, self.at, end)
-        if not closed:
-            return match[0]
-        inner, self.at = self.text[self.at : closed.start()], closed.end()
-        return inner
-
-    def _until(self, closing: str) -> str | None:
-        """The text up to a closing tag, which is passed; None if there is none."""
-        if closing in self.never:
+    def _until(self, closing: str, end: int = 0) -> str | None:
+        """The text up to a closing tag, which is passed; None if there is none before the end."""
+        end = end or len(self.text)
+        if (closing, end) in self.never:
             return None
-        match = re.compile(closing).search(self.text, self.at)
+        match = re.compile(closing).search(self.text, self.at, end)
         if not match:
-            self.never.add(closing)
+            self.never.add((closing, end))
             return None
         inner, self.at = self.text[self.at : match.start()], match.end()
         return inner

@@ -488,6 +488,7 @@ def test_a_post_brings_the_addresses_that_it_had(tmp_path, name, lines, addresse
         "{{<" * 300_000,
         "{% raw %}" * 100_000,
         "`{% raw %}` " * 80_000 + "{% endraw %}",
+        "```\n" + "{% raw %}" * 100_000 + "\n```\n{% endraw %}",
         "{{< highlight x >}}" * 50_000,
         "`a``b```c" * 100_000,
         "[[" * 500_000,
