@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote
 from zipfile import ZipFile, ZipInfo
 
@@ -19,9 +20,13 @@ class SourceFile:
     """A file of a folder or a zip."""
 
     path: PurePosixPath  # in the folder or zip
-    size: int  # bytes
     modified_at: str  # ISO 8601; of a zip without a zone, or empty
-    read: Callable[[int], bytes]  # so many bytes of it at most
+    open: Callable[[], IO[bytes]]
+
+    def read(self, bytes_max: int) -> bytes:
+        """Its first bytes."""
+        with self.open() as file:
+            return file.read(bytes_max)
 
 
 def in_folder(folder: Path) -> list[SourceFile]:
@@ -50,24 +55,15 @@ def _is_ignored(parts: tuple[str, ...]) -> bool:
 
 
 def _on_disk(path: Path, name: PurePosixPath) -> SourceFile:
-    def read(bytes_max: int) -> bytes:
-        with path.open("rb") as file:
-            return file.read(bytes_max)
-
-    status = path.stat()
-    modified_at = datetime.fromtimestamp(int(status.st_mtime), UTC).isoformat()
-    return SourceFile(name, status.st_size, modified_at, read)
+    modified_at = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
+    return SourceFile(name, modified_at, lambda: path.open("rb"))
 
 
 def _in_zip(archive: ZipFile, member: ZipInfo) -> SourceFile:
-    def read(bytes_max: int) -> bytes:
-        with archive.open(member) as file:
-            return file.read(bytes_max)
-
     year, month, day, hour, minute, second = member.date_time
     modified_at = f"{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
     modified_at = modified_at if year > ZIP_EPOCH else ""
-    return SourceFile(PurePosixPath(member.filename), member.file_size, modified_at, read)
+    return SourceFile(PurePosixPath(member.filename), modified_at, lambda: archive.open(member))
 
 
 class Files:
@@ -85,11 +81,10 @@ class Files:
     def linked(self, address: str, source: PurePosixPath) -> SourceFile | None:
         """The file that a link in the file `source` leads to, by its path, absolute or relative."""
         path = unquote(address.partition("#")[0].partition("?")[0])
-        relative = posixpath.normpath(posixpath.join(source.parent, path.lstrip("/")))
-        if not path.startswith("/") and relative in self.by_path:
-            return self.by_path[relative]
-        # An absolute path may begin in a folder such as static/ or content/.
-        return self._ending_in(path) if path.startswith("/") else None
+        if path.startswith("/"):
+            # It may begin in a folder such as static/ or content/.
+            return self._ending_in(path)
+        return self.by_path.get(posixpath.normpath(posixpath.join(source.parent, path)))
 
     def named(self, name: str, source: PurePosixPath) -> SourceFile | None:
         """The post that a template tag means, by its path or its name, with or without ending."""
