@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from io import BytesIO
 from threading import BoundedSemaphore
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from flask import Blueprint, Response, flash, redirect, request, url_for
@@ -58,6 +59,12 @@ class Picture(Base):
         return [picture for picture in db.session.scalars(own) if picture.name not in used]
 
 
+def markdown_image(description: str, url: str) -> str:
+    """A picture in Markdown, whatever characters its description and its URL have."""
+    description = re.sub(r"([\\\[\]])", r"\\\1", " ".join(description.split()))
+    return f"![{description}]({quote(url, safe=':/?#[]@!$&*+,;=%~')})"
+
+
 class PicturePart(PostFormPart):
     """The fields that add a picture to the text of a post."""
 
@@ -96,10 +103,10 @@ def add_picture(_sender: object, form: PostForm) -> None:
     picture = Picture.of(current_user.id, webp, size)
     with suppress(sa.exc.IntegrityError), atomic():  # the same one is added at this moment
         db.session.merge(picture)
-    description = re.sub(r"([\\\[\]])", r"\\\1", part["description"].data)
     before = f"{form.body.data}\n\n" if form.body.data else ""
     # The path without that of the blog, which `rendering.markdown` adds: blogs move.
-    form.body.data = f"{before}![{description}](/pictures/{picture.name})\n"
+    image = markdown_image(part["description"].data, f"/pictures/{picture.name}")
+    form.body.data = f"{before}{image}\n"
     part["description"].data = ""
     flash("The picture is at the end of the text.")
 

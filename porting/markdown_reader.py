@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from core.images import BYTES_MAX, to_webp
 from core.pagination import EPOCH
 from core.rendering import normalize_text
-from extras.pictures import PATH, Picture
+from extras.pictures import PATH, Picture, markdown_image
 from porting import own_post, post_fields
 from porting.files import Files, SourceFile
 from porting.front_matter import split
-from porting.post_fields import FILE_NAME, address_of, picture
+from porting.post_fields import FILE_NAME, address_of
 from porting.records import TEXT_MAX, ExternalUser, Fields, Progress, Record, Report
 from porting.template_tags import count_outside_code, sub_outside_code, to_markdown
 
@@ -158,7 +158,8 @@ class _Reader:
             return match[0]
         words = match[4] or ""
         if match[1] and found.path.suffix.lower() in PICTURES:
-            return picture("" if words.isdigit() else words, str(PurePosixPath("/") / found.path))
+            description = "" if words.isdigit() else words
+            return markdown_image(description, f"/{found.path}")
         return f"[{words or match[2]}]({address_of(found)})"
 
 
@@ -166,4 +167,5 @@ def _html_picture(match: re.Match[str]) -> str:
     """An `<img>` in Markdown."""
     found = HTML_ATTRIBUTE.findall(match[0])
     values = {name.lower(): unescape(double or single) for name, double, single in found}
-    return picture(values.get("alt", ""), values["src"]) if values.get("src") else match[0]
+    source = values.get("src")
+    return markdown_image(values.get("alt", ""), source) if source else match[0]

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from core.pagination import EPOCH, NEVER
 from core.rendering import plain_text
+from extras.pictures import markdown_image
 from porting.files import SourceFile
 from porting.front_matter import iso_date, plain_names
 from porting.records import Fields, Report
@@ -104,12 +105,6 @@ def texts(value: object) -> list[str]:
     values = value if isinstance(value, list) else [value]
     named = [item.get("name", "") if isinstance(item, dict) else item for item in values]
     return [str(item).strip() for item in named if item not in (None, "")]
-
-
-def picture(words: str, address: str) -> str:
-    """A picture in Markdown."""
-    words = re.sub(r"([\\\[\]])", r"\\\1", " ".join(words.split()))
-    return f"![{words}]({quote(address, safe=':/?#[]@!$&*+,;=%~')})"
 
 
 def _first(names: Fields, wanted: list[str]) -> object:
@@ -211,4 +206,4 @@ def _lead_picture(names: Fields, body: str) -> str:
         value = _first(value, ["url", "src", "image", "path", "feature"])
     if not isinstance(value, str) or not re.search("[./]", value) or value in body:
         return ""
-    return f"{picture(str(words), value)}\n\n"
+    return f"{markdown_image(str(words), value)}\n\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from operator import itemgetter
 
-from porting.post_fields import picture
+from extras.pictures import markdown_image
 from porting.records import Report
 
 # None of them holds a brace, so that a scan ends at the next one.
@@ -240,4 +240,4 @@ def _picture(plain: list[str], named: dict[str, str]) -> str:
     caption = named.get("caption") or named.get("title") or " ".join(plain[1:])
     words = named.get("alt") or caption
     below = f"\n\n*{caption}*" if caption and words != caption else ""
-    return f"{picture(words, address)}{below}"
+    return f"{markdown_image(words, address)}{below}"
