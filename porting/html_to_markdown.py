@@ -12,6 +12,7 @@ from bs4.element import NavigableString, PageElement, PreformattedString, Tag
 from bs4.exceptions import ParserRejectedMarkup
 from markdownify import MarkdownConverter
 
+from core.markdown_links import URL_SCHEMES
 from porting.records import Report
 
 # Elements that stand on lines of their own.
@@ -23,7 +24,6 @@ BLOCKS = set(
 MARKED = ["b", "del", "em", "i", "s", "strike", "strong"]  # what has marks around it
 PICTURE_SOURCES = ("src", "data-src", "data-lazy-src")  # where pages that load them late keep them
 MEDIA = {"audio": "Sound", "video": "Video"}  # others are a page's "Content"
-SCHEMES = {"", "http", "https", "mailto", "tel", "sms", "xmpp", "geo"}  # of links
 MARKED_SECTION = re.compile(r"<!\[[^<>]*>?")  # of Word; browsers show none, the parser raises
 SPACES = re.compile(r"[ \t\r\f]+")
 LINE_END = re.compile(r" ?\n\s*")
@@ -159,7 +159,7 @@ class Converter(MarkdownConverter):
         if not words or not href or "_noformat" in parent_tags:
             return text
         url = self._url(href)
-        if _scheme(url) not in SCHEMES:
+        if _scheme(url) not in {"", *URL_SCHEMES}:
             self.report.change(self.location, "links without a usable address (now words)")
             return text
         if el.get_text().strip() == url and _scheme(url) in ("http", "https"):
