@@ -216,9 +216,7 @@ def _hidden_kind(texts: Texts) -> str:
 def _body(location: str, texts: Texts, converter: Converter, uploads: Uploads) -> str:
     """The Markdown of a post, with its lead picture first."""
     report = converter.report
-    text = texts["encoded"].replace("\r\n", "\n")
-    if len(text) > HTML_MAX:
-        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
+    text = _html(texts["encoded"])
     lead = texts["meta _thumbnail_id"]
     image = uploads.images.get(lead, "") if lead else ""
     if lead and not image:
@@ -234,6 +232,14 @@ def _body(location: str, texts: Texts, converter: Converter, uploads: Uploads) -
     text = shortcodes.to_html(text, report, location, images)
     text = f"<p>{image}</p>{text}" if image else text
     return converter.to_markdown(text, location, texts["link"], keeps_lines=keeps_lines)
+
+
+def _html(text: str) -> str:
+    """The text with `\\n` as line ends; ValueError if it is too long to become Markdown."""
+    text = text.replace("\r\n", "\n")
+    if len(text) > HTML_MAX:
+        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
+    return text
 
 
 def _count_rest(location: str, texts: Texts, report: Report) -> None:
@@ -271,9 +277,7 @@ def _comment(
         raise UnsupportedError(f"comments ({approved})")
     author = _commenter(location, texts, users, report)
     names[texts["comment_id"]] = author.display_name or author.name
-    text = texts["comment_content"].replace("\r\n", "\n")
-    if len(text) > HTML_MAX:
-        raise ValueError(f"its text has more than {HTML_MAX:,} characters")
+    text = _html(texts["comment_content"])
     parent = texts["comment_parent"]
     if parent in names and parent not in ("", "0") and text:
         report.change(location, "answers (now with “In answer to”)")
