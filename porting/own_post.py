@@ -19,7 +19,7 @@ def escape(body: str) -> str:
 
 def is_own(front_matter: Fields | None) -> bool:
     """Whether a Markdown file is of our export."""
-    return bool(front_matter) and {"state", "author", "created_at"} <= set(front_matter or {})
+    return {"state", "author", "created_at"} <= set(front_matter or {})
 
 
 def parse(front_matter: Fields | None, body: str) -> Fields:
