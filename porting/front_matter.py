@@ -53,12 +53,12 @@ def split(text: str) -> tuple[Fields | None, str]:
     if match:
         delimiter, front_matter, body = match.groups()
         fields = _parse(delimiter, front_matter)
-        return (None, text) if isinstance(fields, str) else (fields, body)
+        return (None, text) if fields is None else (fields, body)
     if UNFINISHED.match(text):
         raise ValueError("its front matter has no end")
     front_matter, delimiter, body = text.partition("\n---\n")
     if delimiter and _has_names(front_matter):
-        return _parse("---", front_matter), body.removeprefix("\n")  # type: ignore[return-value]
+        return _parse("---", front_matter), body.removeprefix("\n")
     return None, text
 
 
@@ -100,8 +100,8 @@ def _has_names(front_matter: str) -> bool:
     return is_named and lines[0] in names and all(line[0] in " \t-" for line in others)
 
 
-def _parse(delimiter: str, front_matter: str) -> Fields | str:
-    """The fields; a text, if there is only a text between two thematic breaks."""
+def _parse(delimiter: str, front_matter: str) -> Fields | None:
+    """The fields; None if there is only a text between two thematic breaks."""
     if len(front_matter) > FRONT_MATTER_MAX:
         raise ValueError(f"its front matter is longer than {FRONT_MATTER_MAX:,} characters")
     if len(re.findall(r"[\[{]", front_matter)) > BRACKETS_MAX:
@@ -119,7 +119,7 @@ def _parse(delimiter: str, front_matter: str) -> Fields | str:
         raise ValueError("its front matter has no names")
     if isinstance(fields, dict):
         return {str(name): value for name, value in fields.items()}
-    return fields if fields.strip() else {}
+    return None if fields.strip() else {}
 
 
 def _load_yaml(front_matter: str) -> object:
