@@ -322,7 +322,8 @@ class Post(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     published_at: Mapped[datetime] = mapped_column(default=now)  # NEVER for a draft
     publish_at: Mapped[datetime | None]  # the date of a draft
-    is_page: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # elsewhere
+    # Of a draft that an import made of a page, such as “About”.
+    is_page: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     updated_at: Mapped[datetime | None]
     edited_at: Mapped[datetime | None]  # when the form to edit it was last saved
     comments_closed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())

@@ -120,7 +120,8 @@ def _normal_url(url: str) -> str:
 
     Its path has only what needs no quoting in links.
     """
-    parts, path = urlsplit(url), unquote(urlsplit(url).path).rstrip("/")
+    parts = urlsplit(url)
+    path = unquote(parts.path).rstrip("/")
     host = str(parts.hostname or "").rstrip(".").encode("idna").decode()
     is_whole = parts.scheme in ("http", "https") and host and not parts.query + parts.fragment
     if not is_whole or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):

@@ -118,7 +118,7 @@ def _name_headings(slug: Callable[[str], str]) -> Callable[[StateCore], None]:
 
 
 def _make_tasks(state: StateCore) -> None:
-    """Make `[ ]` and `[x]` at the begin of list items checkboxes, labelled with what follows."""
+    """Make checkboxes of `[ ]` and `[x]` that begin list items, labelled with what follows."""
     tokens = state.tokens
     for item, paragraph, block in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if item.type != "list_item_open" or paragraph.type != "paragraph_open":
@@ -191,7 +191,7 @@ def _hide_long_comments(state: StateCore) -> None:
         if begun and token.level == kept[begun].level and "-->" in token.content:
             kept[begun].content = kept[begun].content[:position].rstrip()
             token.content = token.content.partition("-->")[2].lstrip()
-            kept[begun + 2 :] = kept[-2:]  # after the end of that paragraph, the begin of this
+            kept[begun + 2 :] = kept[-2:]  # after the end of that paragraph, the beginning of this
             begun = 0
         if not begun and kept[-2].type == "paragraph_open":
             position = _find_comment(state, token.content)
