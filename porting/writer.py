@@ -20,6 +20,7 @@ from extras.account import ABOUT_MAX
 from extras.tags import clean_tags
 from models import Post, User
 from porting.records import MODELS, ExternalUser, Fields, Record, Report, column_values
+from porting.template_tags import sub_outside_code
 
 CHUNK = 100  # records in one transaction, which takes about 0.1 s
 NO_PASSWORD = "!"  # the hash of no password; a reset link gives the account one
@@ -180,7 +181,7 @@ class Writer:
                 query = sa.select(Post).where(Post.id.in_(chunk)).with_for_update(of=Post)
                 changed = []
                 for post in db.session.scalars(query):
-                    body = DESTINATION.sub(self._new_destination, post.body)
+                    body = sub_outside_code(DESTINATION, self._new_destination, post.body)
                     if body != post.body:
                         post.body = body
                         changed.append(post)
@@ -295,7 +296,8 @@ class Writer:
             unmatched = self.unmatched[hash(("posts", values["author_id"], EPOCH, values["title"]))]
         if not unmatched:
             if record.kind == "posts" and self.paths:
-                values["body"] = DESTINATION.sub(self._new_destination, values["body"])
+                body = sub_outside_code(DESTINATION, self._new_destination, values["body"])
+                values["body"] = body
             return values
         # Each row matches one record: of two equal records, the second one may be new.
         key = unmatched.pop()

@@ -333,6 +333,7 @@ def test_what_a_post_cannot_have_is_counted(app, owner, tmp_path):
         (f'<a href="{OLD}/">it</a>', f"[it]({OLD}/)"),
         (f'<a href="{OLD}/second/?page=2">it</a>', f"[it]({OLD}/second/?page=2)"),
         (f'<a href="{OLD}/second/">{OLD}/second/</a>', f"[{OLD}/second/](/posts/2/second)"),
+        (f"<code>[it]({OLD}/second/)</code>", f"`[it]({OLD}/second/)`"),
     ],
 )
 def test_a_link_to_another_imported_post_leads_to_the_new_one(
