@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 from flask import (
@@ -506,7 +507,8 @@ def log_in() -> ResponseReturnValue:
 def next_path() -> str:
     """The page of this blog that the query's `next` names, or home."""
     path = security.safe_path(request.args.get("next")) or ""
-    return path if path.startswith(f"{request.root_path}/") else url_for("posts.home")
+    is_below = path.startswith(f"{request.root_path}/") and "/.." not in unquote(path)
+    return path if is_below else url_for("posts.home")
 
 
 @auth.post("/logout", endpoint="log_out")

@@ -357,7 +357,8 @@ class Post(Base):
     @property
     def display_title(self) -> str:
         """The title, or else the first words of the text."""
-        return self.title or rendering.first_words(self.opening)
+        is_whole = len(self.opening) < OPENING_MAX
+        return self.title or rendering.first_words(self.opening, is_whole)
 
     @property
     def slug(self) -> str:

@@ -24,6 +24,7 @@ PIXELS_MAX = {
 JPEG_MEMORY_MAX = 200_000_000  # bytes; for a progressive one of 50 million pixels it is 160 MB
 SCANS_MAX = 40  # layers of a JPEG; cameras write ten; each of a large one may take 0.1 s
 SEGMENTS_MAX = 2000  # of a JPEG, with its notes and tables; a profile of colours may take hundreds
+PADDING_MAX = 65_536  # bytes before the first layer of a JPEG; Pillow takes long to skip them
 PARTS_MAX = 50_000  # of a PNG, or of a GIF up to its first picture; a usual one has thousands
 PNG_TEXT_MAX = 8 * 1024 * 1024  # bytes of all texts in a PNG, unpacked; they may take four times it
 WIDTH_MAX = 2000  # pixels of what is stored; twice the text's width on the sharpest screens
@@ -131,6 +132,8 @@ def _scans(sent: bytes) -> list[int]:
     at = len(JPEG)
     for _ in range(SEGMENTS_MAX):
         marker = MARKER.search(sent, at)
+        if not scans and (not marker or marker.start() - at > PADDING_MAX):
+            raise ValueError(DAMAGED)
         if not marker or marker[1] == END:
             return scans
         at = marker.end()

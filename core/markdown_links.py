@@ -71,8 +71,10 @@ def _move_below(root: str, token: Token, attribute: str) -> None:
 def _picture(token: Token, is_in_link: bool) -> list[Token]:
     """The picture, or a link with its description if it would not load."""
     source, description = str(token.attrGet("src")), words(token.children)
-    if not source or not _is_linkable(source):
+    if not source or source.startswith("data:"):
         return [_text(description)]
+    if not _is_linkable(source):
+        return [_text(f"{description} ({source})" if description else source)]
     if PICTURE.match(source):
         token.children = [_text(description)]
         return [token]

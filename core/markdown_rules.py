@@ -137,8 +137,13 @@ def _make_tasks(state: StateCore) -> None:
 
 def _comment_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     """Skip a comment that has its lines for itself."""
+    # A paragraph asks beyond its quote, and each line of a list item to its end.
+    if start < state.env.get("unclosed", 0):
+        return False
     begin, bound = state.bMarks[start] + state.tShift[start], state.eMarks[end - 1]
     close = _end_of_comment(state.src, begin, bound)
+    if close < 0 and not silent and state.src.startswith("<!--", begin):
+        state.env["unclosed"] = end
     if close < 0 or state.is_code_block(start):
         return False
     if state.src[close + 3 : bound].partition("\n")[0].strip():
@@ -147,6 +152,7 @@ def _comment_block(state: StateBlock, start: int, end: int, silent: bool) -> boo
     while not silent and state.eMarks[line] < close:
         line += 1
         if state.sCount[line] < state.blkIndent and not state.isEmpty(line):
+            state.env["unclosed"] = line
             return False  # the list item ends first
     if not silent:
         state.line = line + 1

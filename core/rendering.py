@@ -113,12 +113,16 @@ def excerpt(text: str) -> str:
     return _cut(plain_text(text, headings=False), EXCERPT_MAX)
 
 
-def first_words(text: str) -> str:
+def first_words(text: str, is_whole: bool = True) -> str:
     """What stands for the title where there is none; words, or what a picture shows."""
+    if not is_whole:  # a comment may end where the text is cut off
+        text = re.sub(r"<!--(?:(?!-->).)*\Z", "", text, flags=re.DOTALL)
     page = parser(small=False, slug=slug).render(text)
     pictures = re.findall('<img [^>]*alt="([^"]+)"', page)
     words = plain_text(text) or html.unescape(" ".join(pictures[:1]))
-    return _cut(words, FIRST_WORDS_MAX) or UNTITLED
+    if not words:  # code and tables
+        words = " ".join(html.unescape(nh3.clean(page, tags=set(), attributes={})).split())
+    return _cut(CONTROLS.sub("", words), FIRST_WORDS_MAX) or UNTITLED
 
 
 def _cut(text: str, most: int) -> str:

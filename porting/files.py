@@ -10,6 +10,8 @@ from typing import IO
 from urllib.parse import unquote
 from zipfile import ZipFile, ZipInfo
 
+from porting.records import Report
+
 # Folders of programs, which no author writes in; so are those whose names begin with a dot.
 IGNORED_FOLDERS = {"node_modules", "_site", "__MACOSX"}
 ZIP_EPOCH = 1980  # the year in a zip whose program wrote no time
@@ -29,14 +31,16 @@ class SourceFile:
             return file.read(bytes_max)
 
 
-def in_folder(folder: Path) -> list[SourceFile]:
-    """The files in a folder and its subfolders; of a file, only that."""
+def in_folder(folder: Path, report: Report) -> list[SourceFile]:
+    """The files in a folder and its subfolders; of a file, only that. Links lead nowhere else."""
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
     root = folder if folder.is_dir() else folder.parent
     return [
         _on_disk(path, PurePosixPath(path.relative_to(root).as_posix()))
         for path in paths
-        if path.is_file() and not _is_ignored(path.relative_to(root).parts)
+        if path.is_file()
+        and not _is_ignored(path.relative_to(root).parts)
+        and not _leads_out(path, root, report)
     ]
 
 
@@ -48,6 +52,14 @@ def in_zip(archive: ZipFile) -> list[SourceFile]:
         for member in members
         if not member.is_dir() and not _is_ignored(PurePosixPath(member.filename).parts)
     ]
+
+
+def _leads_out(path: Path, root: Path, report: Report) -> bool:
+    """Whether it is a link to a file elsewhere, which an author did not mean to publish."""
+    if path.resolve().is_relative_to(root.resolve()):
+        return False
+    report.leave_out(str(path.relative_to(root)), "links to files outside of the folder")
+    return True
 
 
 def _is_ignored(parts: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urljoin
 
 from bs4 import BeautifulSoup
-from bs4.element import NavigableString, PageElement, PreformattedString, Tag
+from bs4.element import NavigableString, PageElement, Tag
 from bs4.exceptions import ParserRejectedMarkup
 from markdownify import MarkdownConverter
 
@@ -24,7 +24,8 @@ BLOCKS = set(
 MARKED = ["b", "del", "em", "i", "s", "strike", "strong"]  # what has marks around it
 PICTURE_SOURCES = ("src", "data-src", "data-lazy-src")  # where pages that load them late keep them
 MEDIA = {"audio": "Sound", "video": "Video"}  # others are a page's "Content"
-MARKED_SECTION = re.compile(r"<!\[[^<>]*>?")  # of Word; browsers show none, the parser raises
+# Comments, and what browsers take for some, such as Word's <![if …]>.
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^>]*>?", re.DOTALL)
 SPACES = re.compile(r"[ \t\r\f]+")
 LINE_END = re.compile(r" ?\n\s*")
 LANGUAGE = re.compile(r"(?:lang(?:uage)?-|(?:brush|lang):\s*)([\w+#-]{1,30})")
@@ -73,11 +74,11 @@ class Converter(MarkdownConverter):
         self.item_counts.clear()
         try:
             # Blank lines between elements count, which the parser would make one line end.
-            page = f"<body>{MARKED_SECTION.sub('', html)}</body>"
+            page = f"<body>{COMMENT.sub('', html)}</body>"
             soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"body"})
         except ParserRejectedMarkup as error:
             raise ValueError("its HTML cannot be read") from error
-        _simplify(soup)
+        _join_marked(soup)
         return str(self.convert_soup(soup)).strip()
 
     # Text
@@ -329,14 +330,9 @@ class Converter(MarkdownConverter):
         return re.sub(r"&(?=#?\w{1,31};)", "&amp;", url)
 
 
-def _simplify(soup: BeautifulSoup) -> None:
-    """Take out comments, and join equal elements that are next to each other."""
-    # `find_all` would take a tenth of an import.
-    comments = [part for part in soup.descendants if isinstance(part, PreformattedString)]
-    for comment in comments:
-        comment.extract()
-    if comments:
-        soup.smooth()  # of the texts around a comment, one
+def _join_marked(soup: BeautifulSoup) -> None:
+    """Join equal elements that are next to each other."""
+    # `find_all` would take a twentieth of an import.
     for tag in [part for part in soup.descendants if isinstance(part, Tag)]:
         if tag.name not in MARKED:
             continue

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from core.database import db
 from forms import RESERVED_NAMES
-from models import User
+from models import DELETED_PREFIX, User
 from porting import files, markdown_reader, wordpress_reader, zip_reader
 from porting.post_fields import FILE_NAME
 from porting.records import Progress, Report, no_progress
@@ -49,7 +49,7 @@ def load(
     writer = Writer(zone, owner)
     try:
         if path.is_dir() or FILE_NAME.fullmatch(path.name):
-            _load_markdown(files.in_folder(path), author, writer, progress)
+            _load_markdown(files.in_folder(path, writer.report), author, writer, progress)
         elif is_zipfile(path):
             _load_zip(path, author, writer, progress)
         elif _is_json(path):
@@ -100,7 +100,8 @@ def _owner(name: str) -> str:
         return current
     if User.any_exists() and current.lower() != name.lower():
         raise ValueError(f"This blog is {current}'s: leave --owner out. There is also --author.")
-    if not USERNAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
+    is_reserved = name.lower() in RESERVED_NAMES or name.lower().startswith(DELETED_PREFIX)
+    if not USERNAME.fullmatch(name) or is_reserved:
         raise ValueError(f"“{name}” is no username.")
     return name
 

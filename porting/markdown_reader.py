@@ -28,12 +28,19 @@ DESTINATION = re.compile(
     r"(\]\([ \t]{0,9}<?|^ {0,3}\[[^\[\]\n]+\]:[ \t]{0,9}<?)([^\s<>()]+)", re.MULTILINE
 )
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//|#")
-HTTP_PICTURE = re.compile(r"(!\[[^\[\]]*\]\([ \t]{0,9}<?)http://", re.IGNORECASE)
+# In the text, or below it.
+HTTP_PICTURE = re.compile(
+    r"(!\[[^\[\]]*\]\([ \t]{0,9}<?"
+    r"|^ {0,3}\[[^\[\]\n]+\]:[ \t]{0,9}<?(?=\S{1,1000}\.(?:avif|gif|jpe?g|png|svg|webp)\b))http://",
+    re.IGNORECASE | re.MULTILINE,
+)
 WIKI_LINK = re.compile(
     r"(!?)\[\[([^\s\[\]|#][^\[\]|#\n]*)(#[^\[\]|\n]*)?(?:\|([^\[\]\n]*))?\]\](?!\()"
 )
 HTML_PICTURE = re.compile(r"<img\s[^<>]*>", re.IGNORECASE)
-HTML_ATTRIBUTE = re.compile(r"""\b(src|alt)=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
+HTML_ATTRIBUTE = re.compile(
+    r"""\b(src|alt)=(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+?)(?=\s|/?>))""", re.IGNORECASE
+)
 HTML_TAG = re.compile(r"<[a-z][a-z0-9-]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
 NO_AUTHOR = 0  # of a picture's name; a reader knows no ids of authors
 
@@ -166,6 +173,6 @@ class _Reader:
 def _html_picture(match: re.Match[str]) -> str:
     """An `<img>` in Markdown."""
     found = HTML_ATTRIBUTE.findall(match[0])
-    values = {name.lower(): unescape(double or single) for name, double, single in found}
+    values = {name.lower(): unescape("".join(texts)) for name, *texts in found}
     source = values.get("src")
     return markdown_image(values.get("alt", ""), source) if source else match[0]

@@ -27,6 +27,7 @@ EMBEDS = set(
     "flickr slideshare tiktok ted googlevideo googlemaps kickstarter twitch-tv wpvideo".split()
 )
 KNOWN = {*CODE, *LANGUAGES, *EMBEDS, "audio", "caption", "gallery", "video", "wp_caption"}
+EMBED_MAX = 2_000  # characters in which its address is looked for
 CLOSE = re.compile(r"\[/([a-z][\w-]*+)\]|</(pre|code)\b")
 # A picture, maybe in a link, before the words of a caption.
 PICTURE = re.compile(r"(?is)\s*(?:<a\b[^>]*>\s*)?<img\b[^>]*>(?:\s*</a>)?")
@@ -96,7 +97,9 @@ class _Shortcodes:
             return _figure(content, values.get("caption", ""))
         if name == "gallery":
             return self._gallery(re.findall("[0-9]+", values.get("ids", values.get("include", ""))))
-        address = ADDRESS.search(attributes) or (name in EMBEDS and ADDRESS.search(content))
+        address = ADDRESS.search(attributes)
+        if not address and name in EMBEDS:
+            address = ADDRESS.search(content, 0, EMBED_MAX)
         if address and name in EMBEDS:
             self.report.change(self.location, "embedded media (now links)")
             url = html.escape(html.unescape(address[0]))

@@ -35,7 +35,7 @@ IDENTITY = {
     "pictures": ["name"],
 }
 # What may be the destination of a link in Markdown: `[words](here)`, `[name]: here`, `<here>`.
-DESTINATION = re.compile(r"(\]\(<?|\]:[ \t]?<?|<(?=https?:))([^\s<>()]++)([\s<>)]|\Z)")
+DESTINATION = re.compile(r"(\]\(<?|\]:[ \t]?<?|<(?=https?:))((?:(?!\]:)[^\s<>()])++)([\s<>)]|\Z)")
 REJECTED_ROW = (sa.exc.IntegrityError, sa.exc.DataError)  # what the database raises for a bad row
 
 
@@ -253,6 +253,7 @@ class Writer:
                     self.report.leave_out(location, "websites of commenters (second ones)")
                 return id
             is_reserved = candidate.lower() in forms.RESERVED_NAMES and not user.is_author
+            is_reserved |= candidate.lower().startswith(models.DELETED_PREFIX)
             if not id and not is_reserved and USERNAME.fullmatch(candidate):
                 return self._create_account(candidate, user, location)
         raise ValueError(f"no username is free for “{user.name[:40]}”")
@@ -289,6 +290,8 @@ class Writer:
             if not fields["post_id"]:
                 raise ValueError("its post is not in this file")
         values = column_values(MODELS[record.kind], fields, self.zone)
+        if record.kind == "posts" and record.author and not values["title"]:
+            values["created_at"] = _moment_of_text(values["created_at"], values["body"])
         identity = [values[name] for name in IDENTITY[record.kind]]
         unmatched = self.unmatched[hash((record.kind, *identity))]
         if not unmatched and record.kind == "posts" and _is_undated(values):
@@ -325,6 +328,11 @@ def _reserve_ids(largest_ids: dict[str, int]) -> None:
         for statement in statements:
             row = {"table": MODELS[kind].__tablename__, "id": id}
             db.session.execute(sa.text(statement), row)
+
+
+def _moment_of_text(day: datetime, text: str) -> datetime:
+    """A moment of the second, by which texts without titles of one day are told apart."""
+    return day.replace(microsecond=day.microsecond or zlib.crc32(text.encode()) % 1_000_000)
 
 
 def _is_undated(values: Fields) -> bool:

@@ -268,6 +268,19 @@ def test_two_posts_of_one_title_without_date_are_two(app, owner, tmp_path):
     assert imported(app, second).known == {"posts": 1}
 
 
+def test_texts_of_one_day_without_titles_are_all_taken(app, owner, tmp_path):
+    note = "---\ntitle: ''\ndate: 2024-03-01\n---\n\nNote {}.\n"
+    folder = site(tmp_path / "site", {"b.md": note.format("B")})
+    assert imported(app, folder).added == {"posts": 1}
+    (folder / "a.md").write_text(note.format("A"))
+    (folder / "c.md").write_text(note.format("C"))
+    report = imported(app, folder)
+    assert (report.added["posts"], report.known["posts"]) == (2, 1)
+    with app.app_context():
+        bodies = db.session.scalars(sa.select(Post.body).order_by(Post.body)).all()
+    assert bodies == ["Note A.\n", "Note B.\n", "Note C.\n"]
+
+
 def test_a_draft_without_date_is_known_also_when_its_author_changed_it(app, owner, tmp_path):
     folder = site(tmp_path / "site", {"a.md": "---\ntitle: About\n---\n\nText.\n"})
     imported(app, folder)
@@ -307,6 +320,17 @@ def test_files_of_other_kinds_are_counted_by_their_endings(app, owner, tmp_path)
 def test_a_text_above_a_list_is_counted(app, owner, tmp_path):
     report = imported(app, site(tmp_path / "site", {"_index.md": f"{DATED}All my posts."}))
     assert +report.left_out == {"texts above lists (in _index.md)": 1}
+
+
+def test_a_link_to_a_file_elsewhere_is_not_followed(app, owner, tmp_path):
+    (tmp_path / "secret.md").write_text(DATED + "Secret.")
+    (tmp_path / "secret.png").write_bytes(png())
+    folder = site(tmp_path / "site", {"a.md": DATED + "![x](b.png)"})
+    (folder / "b.md").symlink_to(tmp_path / "secret.md")
+    (folder / "b.png").symlink_to(tmp_path / "secret.png")
+    report = imported(app, folder)
+    assert only_post(app).body == "![x](b.png)"
+    assert report.left_out["links to files outside of the folder"] == 2
 
 
 def test_a_single_file_is_imported(app, owner, tmp_path):
@@ -427,6 +451,16 @@ def test_tags_of_other_programs_become_markdown(app, owner, tmp_path, text, body
             "picture addresses (http to https)",
         ),
         (
+            "![a][r]\n\n[r]: http://x.example/a.png",
+            "![a][r]\n\n[r]: https://x.example/a.png",
+            "picture addresses (http to https)",
+        ),
+        (
+            "<img src=http://x.example/a.png alt=A />",
+            "![A](https://x.example/a.png)",
+            "picture addresses (http to https)",
+        ),
+        (
             "A <b>c</b> <https://x.example>",
             "A <b>c</b> <https://x.example>",
             "tags of HTML (now text)",
@@ -455,7 +489,8 @@ def test_what_becomes_text_or_is_dropped_is_counted(app, owner, tmp_path, text, 
 def test_links_to_other_files_name_the_posts_in_them(tmp_path, link):
     """Where the posts are in this blog, the writer knows."""
     files = {"posts/sub/a.md": f"{DATED}{link}", "posts/b.md": f"{DATED}Text."}
-    found, report = Files(in_folder(site(tmp_path / "site", files))), Report()
+    report = Report()
+    found = Files(in_folder(site(tmp_path / "site", files), report))
     target, source = markdown_reader.records(found, "ann", report, no_progress)
     assert re.fullmatch(r"\[B\](\(|\n\n\[B\]: )/posts/b\.md\)?", source.fields["body"])
     assert target.addresses[0] == "/posts/b.md"
@@ -475,7 +510,7 @@ def test_links_to_other_files_name_the_posts_in_them(tmp_path, link):
 )
 def test_a_post_brings_the_addresses_that_it_had(tmp_path, name, lines, addresses):
     text = f"---\ntitle: One\n{lines}\n---\nText."
-    found = Files(in_folder(site(tmp_path / "site", {name: text})))
+    found = Files(in_folder(site(tmp_path / "site", {name: text}), Report()))
     (record,) = markdown_reader.records(found, "ann", Report(), no_progress)
     assert record.addresses[0] == f"/{name}"
     assert set(addresses) <= set(record.addresses)
@@ -608,7 +643,7 @@ def test_a_blog_has_its_owner_already(app, owner, tmp_path, name, sentence):
     assert posts(app) == {}
 
 
-@pytest.mark.parametrize("name", ["a b", "x", "admin"])
+@pytest.mark.parametrize("name", ["a b", "x", "admin", "deleted-1"])
 def test_an_owner_has_the_name_of_a_user(app, tmp_path, name):
     folder = site(tmp_path / "site", {"a.md": f"{DATED}Text."})
     assert f"“{name}” is no username." in run(app, folder, "--owner", name).output

@@ -351,10 +351,12 @@ def test_a_post_that_is_deleted_meanwhile_is_not_found_and_the_text_kept(app, an
         (SMALL + b"\0" * images.BYTES_MAX, "larger than 24 MiB"),
         (layered(images.SCANS_MAX + 1), "too many layers"),
         (b"\xff\xd8" + b"\xff\xfe\0\2" * 9999, "too many layers"),
+        (b"\xff\xd8" + b"\xff" * 20_000_000, "This picture is damaged"),
+        (b"\xff\xd8" + b"\xff\0" * 10_000_000, "This picture is damaged"),
         (SMALL[:33] + b"\0\0\0\0abCd\0\0\0\0" * 60_000 + SMALL[33:], "too many parts"),
         (b"GIF89a\1\0\1\0\x80\0\0" + b"\0" * 6 + b"!\xfe" + b"\1x" * 60_000, "too many parts"),
     ],
-    ids=range(31),
+    ids=range(33),
 )
 def test_what_is_refused_says_why_and_nothing_typed_is_lost(ann, contents, message):
     answer = add(ann, contents)

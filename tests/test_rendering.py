@@ -190,6 +190,9 @@ PICTURE = "/pictures/0123456789abcdef0123456789abcdef-30x40.webp"
             '<p><a href="/b" rel="nofollow ugc noopener">a</a>',
         ),
         ("[![a](http://example.org/a.png)](feed:b)", "<p>a (feed:b)</p>"),
+        ("![a](foo:b)", "<p>a (foo:b)</p>"),
+        ("![](foo:b)", "<p>foo:b</p>"),
+        ("![a](data:image/png;base64,AAAA)", "<p>a</p>"),
     ],
 )
 def test_a_picture_that_would_not_load_is_a_link_with_its_description(text, expected):
@@ -375,6 +378,13 @@ def test_any_text_becomes_safe_html(text, small):
 def test_hostile_text_is_rendered_and_stays_in_bounds(piece):
     text = piece * (50_000 // len(piece))
     assert len(markdown(text)) < 20 * len(text)
+
+
+@pytest.mark.parametrize("piece", ["> <!--\n", "- <!--\n", "  <!--\n", "<!--\n\n", "<!--a "])
+def test_comments_that_end_elsewhere_take_no_longer_than_words(piece):
+    """Where each was looked for to the end of the text, the first took five minutes."""
+    text = f"- x\n{piece * (50_000 // len(piece))}\n\n-->\n\nlast"
+    assert "last" in markdown(text)
 
 
 @given(texts)

@@ -84,6 +84,12 @@ def test_a_title_of_which_nothing_is_visible_is_none(ann, title):
     assert ann.write(title, WORDS) == "/posts/1/post"
 
 
+def test_a_long_comment_is_no_title(ann, nobody):
+    path = ann.write("", f"Heron <!-- {'secret ' * 100} --> waits")
+    assert "secret" not in nobody.get(path).text
+    assert "secret" not in nobody.get("/feed.xml").text + nobody.get("/archive").text
+
+
 def test_a_text_is_still_needed(ann):
     assert ann.send("/posts/new", title="", body=" ").status_code == 422
 
@@ -94,7 +100,8 @@ def test_a_text_is_still_needed(ann):
         ("# Heron\n\nIt waits.", "Heron It waits."),
         ("![A heron in a pond](https://x.example/a.png)", "A heron in a pond"),
         ("![](https://x.example/a.png)", "Untitled"),
-        ("```\ncode\n```", "Untitled"),
+        ("```\na &lt; b\n```", "a &lt; b"),
+        ("|a|b|\n|-|-|\n|c|d|", "a b c d"),
         ("<!-- secret -->", "Untitled"),
         ("*An* [apple](https://x.example) &amp; a pear", "An apple & a pear"),
         ("word " * 20, f"{' '.join(['word'] * 12)} …"),

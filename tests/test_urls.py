@@ -270,7 +270,13 @@ def test_log_in_leads_back_below_the_path(visit):
     assert person.send(asked, **fields).location == "/blog/drafts?a=b"
 
 
-@pytest.mark.parametrize("path", ["/other", "/blogs", "//evil.example/blog/", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/other", "/blogs", "//evil.example/blog/", "/\\evil.example"),
+        *("/blog/../x", "/blog/%2e%2E/x", "/blog/a/.%2e/%2e./x", "/blog/.."),
+    ],
+)
 def test_log_in_leads_out_of_the_blog_nowhere(visit, path):
     visit("olga").sign_up()
     person = visit("olga")

@@ -141,6 +141,22 @@ def test_a_table_is_a_table(app, owner, tmp_path, text, expected):
     assert found.body == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- wp:paragraph -->\n<p>x</p>\n<!-- /wp:paragraph -->\n" * 5_000,
+        "<!-- a -->x" * 20_000,
+        "<?php ?>x" * 20_000,
+        "]:" * 100_000 + "(",
+        "[embed]" * 20_000 + "[/embed]",
+    ],
+)
+def test_a_hostile_post_takes_no_longer_than_another(app, owner, tmp_path, text):
+    """Where time grew with the square of the length, each took minutes."""
+    found, _ = only(app, tmp_path, content__encoded=f"{text} last")
+    assert "last" in found.body
+
+
 def test_unknown_shortcodes_are_left_as_text_and_named(app, owner, tmp_path):
     text = '[contact-form-7 id="1"] [sic] [box]a[/box]'
     found, report = only(app, tmp_path, content__encoded=text)
