@@ -36,6 +36,6 @@ bench: .venv/run
 # The HTML checker and Lighthouse are optional, and want Node.js.
 node_modules/.installed: package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock && touch $@ \
-		|| echo "Without npm, the HTML checker and Lighthouse are not installed."
+		|| echo "Without npm, the HTML checker, Lighthouse and the examples of CommonMark are missing."
 
 .PHONY: run test test-slow check bench

@@ -2,15 +2,19 @@
 
 import html
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from conftest import missing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core import rendering
-from core.markdown_rules import COLOURED_MAX
+from core.markdown_rules import COLOURED_MAX, parser
 from core.rendering import EXCERPT_MAX, SLUG_MAX, excerpt, markdown, slug
+
+ROOT = Path(__file__).parent.parent
 
 PIECES = [
     *(
@@ -378,6 +382,19 @@ def test_any_text_becomes_safe_html(text, small):
 def test_hostile_text_is_rendered_and_stays_in_bounds(piece):
     text = piece * (50_000 // len(piece))
     assert len(markdown(text)) < 20 * len(text)
+
+
+@pytest.mark.slow
+def test_marks_for_emphasis_are_those_of_commonmark():
+    path = ROOT / "node_modules/commonmark-spec/spec.txt"
+    if not path.exists():
+        missing("CommonMark's examples", "apt-get install npm, then make test-slow")
+    section = re.search(r"^## Emphasis and strong emphasis$[\s\S]*?^## ", path.read_text(), re.M)[0]
+    examples = re.findall(r"^`{32} example\n([\s\S]*?)^\.\n([\s\S]*?)^`{32}$", section, re.M)
+    # The others have HTML, which is text here.
+    examples = {text: page for text, page in examples if "<" not in text}
+    assert len(examples) == 127
+    assert {text: parser(False, slug).render(text) for text in examples} == examples
 
 
 @pytest.mark.parametrize("piece", ["> <!--\n", "- <!--\n", "  <!--\n", "<!--\n\n", "<!--a "])
