@@ -181,12 +181,19 @@ class Writer:
                 query = sa.select(Post).where(Post.id.in_(chunk)).with_for_update(of=Post)
                 changed = []
                 for post in db.session.scalars(query):
-                    body = sub_outside_code(DESTINATION, self._new_destination, post.body)
+                    body = self._with_new_links(post.body)
                     if body != post.body:
                         post.body = body
                         changed.append(post)
                 if changed:
                     Post.save(*changed)
+
+    def _with_new_links(self, body: str) -> str:
+        # To find the code in a text takes longer than to see that no link is known.
+        found = (_address_key(match[2]) for match in DESTINATION.finditer(body))
+        if not any(key in self.paths for key in found):
+            return body
+        return sub_outside_code(DESTINATION, self._new_destination, body)
 
     def _new_destination(self, match: re.Match[str]) -> str:
         start, address, end = match.groups()
@@ -299,8 +306,7 @@ class Writer:
             unmatched = self.unmatched[hash(("posts", values["author_id"], EPOCH, values["title"]))]
         if not unmatched:
             if record.kind == "posts" and self.paths:
-                body = sub_outside_code(DESTINATION, self._new_destination, values["body"])
-                values["body"] = body
+                values["body"] = self._with_new_links(values["body"])
             return values
         # Each row matches one record: of two equal records, the second one may be new.
         key = unmatched.pop()
