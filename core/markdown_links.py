@@ -15,7 +15,7 @@ LINK = nh3.Cleaner(tags={"a"}, attributes={"a": {"href"}}, url_schemes=URL_SCHEM
 PICTURE = re.compile("https://|/[^/]")  # what the Content-Security-Policy lets load
 # Sentences go on behind it without a space, and addresses have it percent-encoded.
 NOT_FULL_WIDTH = re.compile(
-    "[^。、，．！？；：…「」『』（）【】《》〈〉〔〕［］｛｝〖〗〘〙“”｡､｢｣]+"  # noqa: RUF001
+    "[^。、，．！？；：…「」『』（）【】《》〈〉〔〕［］｛｝〖〗〘〙“”｡､｢｣]+"
 )
 
 
@@ -23,6 +23,7 @@ class Linkify(LinkifyIt):
     """Finds bare addresses, which end before the punctuation of Chinese and Japanese."""
 
     def match(self, text: str) -> list[Any] | None:
+        """The addresses in the text, with their positions; None without any."""
         links = []
         for piece in NOT_FULL_WIDTH.finditer(text):
             for link in super().match(piece[0]) or []:

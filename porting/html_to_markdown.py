@@ -196,7 +196,7 @@ class Converter(MarkdownConverter):
 
     convert_summary = convert_dt
 
-    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: N802
+    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: N802  # markdownify's name
         words = " ".join(text.split())
         if self.small and words:
             self.report.change(self.location, "headings in comments (now bold)")

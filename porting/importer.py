@@ -52,11 +52,8 @@ def load(
             _load_markdown(files.in_folder(path, writer.report), author, writer, progress)
         elif is_zipfile(path):
             _load_zip(path, author, writer, progress)
-        elif _is_json(path):
-            raise ValueError(
-                f"The command flask import does not read JSON of this kind; it reads {KINDS}."
-            )
         else:
+            _refuse_json(path)
             uploads = wordpress_reader.check(path)
             records = wordpress_reader.records(path, uploads, author, writer.report, progress)
             writer.write(records)
@@ -106,7 +103,9 @@ def _owner(name: str) -> str:
     return name
 
 
-def _is_json(path: Path) -> bool:
+def _refuse_json(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(START).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return start.startswith((b"{", b"["))
+    if start.startswith((b"{", b"[")):
+        sentence = "The command flask import does not read JSON of this kind; it reads"
+        raise ValueError(f"{sentence} {KINDS}.")

@@ -134,6 +134,7 @@ class _Text:
         self.never: set[tuple[str, int]] = set()
 
     def convert(self) -> str:
+        """The text in Markdown."""
         parts = []
         for match in TOKEN.finditer(self.text):
             if match.start() < self.at:

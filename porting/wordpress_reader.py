@@ -129,6 +129,7 @@ class _Builder(TreeBuilder):
         raise ValueError("It has a DOCTYPE, which no WordPress export has.")
 
     def end(self, tag: str) -> Element:
+        """Close an element, and collect it if it is an author or item."""
         element = super().end(tag)
         if _local_name(element) in ("author", "item"):
             self.complete.append(element)
@@ -190,10 +191,14 @@ def _post(
         "is_page": is_page,
         "comments_closed": texts["comment_status"] == "closed",
     }
-    # The address, and a short one that leads to it; never the blog's own.
+    user = ExternalUser(texts["creator"] or author)
+    return Record(location, "posts", fields, user, _addresses(texts))
+
+
+def _addresses(texts: Texts) -> list[str]:
+    """The address of the post, and a short one that leads to it; never the blog's own."""
     links = [texts["link"], texts["guid"]]
-    addresses = [link for link in links if re.match(r"https?://[^/]+/.", link)]
-    return Record(location, "posts", fields, ExternalUser(texts["creator"] or author), addresses)
+    return [link for link in links if re.match(r"https?://[^/]+/.", link)]
 
 
 def _title(location: str, texts: Texts, report: Report) -> str:
@@ -277,11 +282,7 @@ def _comment(
         raise UnsupportedError(f"comments ({approved})")
     author = _commenter(location, texts, users, report)
     names[texts["comment_id"]] = author.display_name or author.name
-    text = _html(texts["comment_content"])
-    parent = texts["comment_parent"]
-    if parent in names and parent not in ("", "0") and text:
-        report.change(location, "answers (now with “In answer to”)")
-        text = f"<p><em>In answer to {html.escape(names[parent])}:</em></p>{text}"
+    text = _answer(location, texts, names, report) + _html(texts["comment_content"])
     fields = {
         "post_id": post.fields["id"],
         "body": converter.to_markdown(text, location, small=True, keeps_lines=True),
@@ -289,6 +290,18 @@ def _comment(
         "state": COMMENT_STATES[approved],
     }
     return Record(location, "comments", fields, author)
+
+
+def _answer(location: str, texts: Texts, names: dict[str, str], report: Report) -> str:
+    """Whom the comment answers, as HTML; "" if it answers the post."""
+    parent = texts["comment_parent"]
+    if parent in ("", "0") or not texts["comment_content"]:
+        return ""
+    if parent not in names:
+        report.change(location, "answers (to comments that are missing)")
+        return ""
+    report.change(location, "answers (now with “In answer to”)")
+    return f"<p><em>In answer to {html.escape(names[parent])}:</em></p>"
 
 
 def _commenter(location: str, texts: Texts, users: Users, report: Report) -> ExternalUser:

@@ -215,7 +215,7 @@ def test_no_picture_or_link_is_without_address(text):
 
 @pytest.mark.parametrize("mark", "。、，！？；：」』）】》〉”")
 def test_a_bare_address_ends_before_full_width_punctuation(mark):
-    shown = markdown(f"見て https://example.org/a{mark}次は（https://example.org/b）{mark}終わり")  # noqa: RUF001
+    shown = markdown(f"見て https://example.org/a{mark}次は（https://example.org/b）{mark}終わり")
     assert re.findall('href="(.*?)"', shown) == ["https://example.org/a", "https://example.org/b"]
     assert f">https://example.org/a</a>{mark}次は" in shown
 
