@@ -1,10 +1,12 @@
 """The blog: `create_app()`, then its pages: reading, writing, comments, signing in and out."""
 
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from urllib.parse import unquote
 
+import flask.cli
 import sqlalchemy as sa
 from flask import (
     Blueprint,
@@ -76,7 +78,7 @@ login_manager.session_protection = None  # an address changes with every walk ou
 
 def create_app(instance_path: str | None = None, **settings: object) -> Blog:
     """The WSGI application; `settings` go over the environment, without its BLOG_ prefix."""
-    app = Blog(__name__, instance_path)
+    app = Blog(__name__, instance_path or config.instance_path())
     config.load(app, settings)
     app.extras = plugins.load_extras(app.config["EXTRAS"], BUILT_IN_EXTRAS)
     for name, value, extra in REQUIRED_EXTRAS:
@@ -91,9 +93,10 @@ def create_app(instance_path: str | None = None, **settings: object) -> Blog:
     app.jinja_env.globals["comment_count_max"] = COUNT_MAX
     app.csrf_form_endpoints |= {"posts.new", "posts.edit", "comments.new", "comments.edit"}
     app.csrf_form_endpoints |= {"auth.log_in", "auth.sign_up"}
-    for plugin in app.extras.values():
-        plugin.init_app(app)
-    plugins.rebuild_rows(app, BUILT_IN_EXTRAS)
+    with database.upgrading(app, sa.exc.DBAPIError):
+        for plugin in app.extras.values():
+            plugin.init_app(app)
+        plugins.rebuild_rows(app, BUILT_IN_EXTRAS)
     add_hooks(app)
     errors.init_app(app)
     return app
@@ -106,8 +109,9 @@ def add_hooks(app: Blog) -> None:
     """
     # First of all: other hosts are told nothing.
     app.before_request(security.refuse_other_hosts)
-    # Before anything reads the form, which may be too large.
-    app.before_request(security.refuse_odd_requests)
+    app.before_request(security.refuse_odd_urls)
+    # Before anything else reads the form, which may be too large or slow.
+    app.before_request(security.form_reader(app.config["THREADS"]))
     # Before CSRFProtect: whatever is sent there, strangers learn nothing of the owner's pages.
     app.before_request(hide_owner_pages)
     # Before the views, which save what was sent.
@@ -556,3 +560,7 @@ def end_session() -> None:
     db.session.execute(sa.delete(Session).where(is_over))
     logout_user()
     session.clear()
+
+
+if __name__ == "__main__":
+    flask.cli.cli.main(["--app", __file__, "serve", *sys.argv[1:]])

@@ -9,10 +9,11 @@ import hmac
 import os
 import re
 import secrets
+import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,7 @@ LANGUAGE = "en"  # of the posts: <html lang>, hyphenation, spelling
 TIMEZONE = "UTC"  # in which dates are shown, for instance Europe/Berlin
 DATABASE_URL = None  # postgresql://… or sqlite:///…; where it is unset, plain DATABASE_URL
 SECRET_KEY = None  # signs the session cookies; generated once, in instance/secret_key
+INSTANCE = None  # the folder for database, key and config.toml; instance/ beside app.py
 URL = None  # the public address, with the path; requests for other hosts are refused then
 PROXIES = 0  # reverse proxies in front whose X-Forwarded-… headers are believed
 NEW_ACCOUNTS_MAY = "post"  # or "comment"
@@ -52,7 +54,8 @@ SESSION_REFRESH_EACH_REQUEST = False  # a page that changes nothing sets no cook
 WTF_CSRF_SSL_STRICT = False  # some browsers send no Referer; the token suffices
 # Text, whatever it looks like: Flask would read "1984" or "null" as JSON.
 TEXTS = (
-    *("DESCRIPTION", "EXTRAS", "HOST", "LANGUAGE", "LIMITS_STORAGE", "NAME", "TIMEZONE", "URL"),
+    *("DATABASE_URL", "DESCRIPTION", "EXTRAS", "HOST", "INSTANCE", "LANGUAGE", "LIMITS_STORAGE"),
+    *("NAME", "TIMEZONE", "URL"),
 )
 CHOICES = {
     "NEW_ACCOUNTS_MAY": "post comment",
@@ -60,11 +63,11 @@ CHOICES = {
     "MODERATION": "none first all",
     "RATE_LIMITS": "on off",
 }
-NUMBERS = {  # each with the least, and an example
-    "PROXIES": (0, "1 proxy"),
-    "CACHE_MAX": (0, "67108864 bytes"),
-    "THREADS": (1, "16 threads"),
-    "PORT": (1, "8000"),
+NUMBERS = {  # each with its range, and an example
+    "PROXIES": (range(100), "1 proxy"),
+    "CACHE_MAX": (range(sys.maxsize), "67108864 bytes"),
+    "THREADS": (range(1, 1000), "16 threads"),
+    "PORT": (range(1, 65536), "8000"),
 }
 
 
@@ -72,24 +75,60 @@ class SettingError(click.ClickException, ValueError):
     """Which setting is wrong. `flask` shows it as a sentence, without a traceback."""
 
 
+def instance_path() -> str | None:
+    """The folder of BLOG_INSTANCE, from the blog's own folder on; None where it is not set."""
+    folder = os.environ.get("BLOG_INSTANCE")
+    return str(Path(__file__).parents[1] / Path(folder).expanduser()) if folder else None
+
+
 def load(app: Flask, settings: Mapping[str, object]) -> None:
     """Fill `app.config`; SettingError where a value is wrong."""
-    Path(app.instance_path).mkdir(mode=0o700, parents=True, exist_ok=True)
-    config = app.config
+    config, folder = app.config, Path(app.instance_path)
     config.from_object(__name__)
-    config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
+    _read_file(config, folder)
     config.from_prefixed_env("BLOG")
     config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
     if "BLOG_PORT" not in os.environ and os.environ.get("PORT", "").isdecimal():
         config["PORT"] = int(os.environ["PORT"])
     config.update(settings)
     _check(config)
-    url = config["DATABASE_URL"] or os.environ.get("DATABASE_URL") or "sqlite:///blog.db"
-    config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgres://", "postgresql://", 1)
-    key = str(config["SECRET_KEY"] or _stored_key(Path(app.instance_path)))
+    config["SQLALCHEMY_DATABASE_URI"] = _database_url(config)
+    with using(folder):
+        key = str(config["SECRET_KEY"] or _stored_key(folder))
     config["SECRET_KEY"] = key
     digest = hmac.new(key.encode(), b"the name of the session's cookie", "sha256").hexdigest()
+    config["KEY_FINGERPRINT"] = digest  # tells keys apart, and does not tell the key
     config["SESSION_COOKIE_NAME"] = config["SESSION_COOKIE_NAME"] or f"blog_session_{digest[:8]}"
+
+
+def _read_file(config: Config, folder: Path) -> None:
+    """Fill the settings from config.toml, if it is there."""
+    try:
+        with using(folder):
+            config.from_file("config.toml", load=tomllib.load, silent=True, text=False)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{folder / 'config.toml'} is not in TOML: {error}.") from error
+
+
+@contextmanager
+def using(folder: Path) -> Iterator[None]:
+    """SettingError where the system does not let the blog read or write in the folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename or folder} cannot be used: {error.strerror}"
+        advice = "Give it to the user that the blog runs as, or set BLOG_INSTANCE to another folder"
+        raise SettingError(f"{reason}. {advice}.") from error
+
+
+def _database_url(config: Config) -> str:
+    """BLOG_DATABASE_URL, else DATABASE_URL, else that of a SQLite file in the instance folder."""
+    name, url = "BLOG_DATABASE_URL", config["DATABASE_URL"]
+    if url is None:
+        name, url = "DATABASE_URL", os.environ.get("DATABASE_URL", "sqlite:///blog.db")
+    if not str(url).strip():
+        raise SettingError(f"{name} is set, but empty. Unset it for a SQLite file in instance/.")
+    return str(url).strip()
 
 
 def _check(config: Config) -> None:
@@ -99,8 +138,8 @@ def _check(config: Config) -> None:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # unknown; a path; a folder
         sentence = "BLOG_TIMEZONE is no time zone; try a name like Europe/Berlin."
         raise SettingError(sentence) from error
-    for name, (least, example) in NUMBERS.items():
-        if type(config[name]) is not int or config[name] < least:
+    for name, (numbers, example) in NUMBERS.items():
+        if type(config[name]) is not int or config[name] not in numbers:
             raise SettingError(f"BLOG_{name} is a number, for instance of {example}.")
     for name, choices in CHOICES.items():
         if config[name] not in choices.split():
@@ -133,10 +172,16 @@ def _normal_url(url: str) -> str:
 def _stored_key(folder: Path) -> str:
     """The key in the folder, generated on first use; processes that start at once share one."""
     if not (path := folder / "secret_key").exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A link appears whole or not at all, and never over another process's key.
-        with tempfile.TemporaryDirectory(dir=folder) as drafts, suppress(FileExistsError):
+        with tempfile.TemporaryDirectory(dir=folder) as drafts:
             draft = Path(drafts, path.name)
             draft.touch(mode=0o600)
             draft.write_text(secrets.token_hex(32))
-            path.hardlink_to(draft)
+            try:
+                path.hardlink_to(draft)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links, such as exFAT
+                draft.replace(path)
     return path.read_text()

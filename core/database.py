@@ -20,7 +20,11 @@ from alembic import command
 from alembic.config import Config
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
+
+from core import database_url
+from core.config import SettingError, using
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 BUSY_MAX = 10_000  # milliseconds that a writer waits for the others on SQLite
@@ -86,33 +90,58 @@ def now() -> datetime:
 
 
 def init_app(app: Flask) -> None:
-    """Connect the app to its database and bring the tables up to date, else UpgradeError."""
+    """Connect the app to its database and bring the tables up to date.
+
+    SettingError where its URL is wrong, UpgradeError where that cannot be done.
+    """
     connect(app)
+    alembic = Config()
+    alembic.set_main_option("script_location", str(MIGRATIONS))
+    with upgrading(app, Exception):  # whatever the server, the disk or a migration raises
+        alembic.attributes["engine"] = db.engine
+        is_new = _is_new()
+        command.upgrade(alembic, "heads")
+        _make_blog_id()
+        if is_new:
+            sentence = "A new database was made: %s. The first account will own the blog."
+            app.logger.warning(sentence, location())
+
+
+@contextmanager
+def upgrading(app: Flask, kind: type[Exception]) -> Iterator[None]:
+    """The app's context, in which errors of that kind become an UpgradeError."""
     with app.app_context():
-        alembic = Config(attributes={"engine": db.engine})
-        alembic.set_main_option("script_location", str(MIGRATIONS))
         try:
-            command.upgrade(alembic, "heads")
-            _make_blog_id()
-        except Exception as error:  # whatever the server, the disk or a migration raises
+            yield
+        except click.ClickException:
+            raise
+        except kind as error:
             reason = getattr(error, "orig", error)  # without SQLAlchemy's SQL and links
-            raise UpgradeError(f"Not upgraded, the database is as it was: {reason}") from error
+            sentence = f"Not upgraded, the database is as it was: {reason} ({location()})"
+            raise UpgradeError(sentence) from error
 
 
 def connect(app: Flask) -> None:
-    """Connect the app to its database as it is."""
-    options = {
+    """Connect the app to its database as it is; SettingError where the URL is wrong."""
+    url = database_url.parse(app.config["SQLALCHEMY_DATABASE_URI"])
+    app.config["SQLALCHEMY_DATABASE_URI"] = url.render_as_string(hide_password=False)
+    options: dict[str, Any] = {
         "hide_parameters": True,  # password hashes stay out of the log
         "pool_size": app.config["THREADS"],
         "max_overflow": 0,  # more connections than threads are never used
         "pool_timeout": POOL_MAX,
     }
-    if app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql"):
+    if url.get_backend_name() == "postgresql":
         # Asked before each use, a server that was restarted costs no request.
         options |= {"connect_args": {"connect_timeout": CONNECT_MAX}, "pool_pre_ping": True}
+    else:
+        options |= _options_of_sqlite(app, Path(app.instance_path, str(url.database)))
     given = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options | given
-    db.init_app(app)
+    try:
+        db.init_app(app)
+    except ModuleNotFoundError as error:
+        raise SettingError("PostgreSQL needs a driver here: pip install psycopg") from error
     with app.app_context():
         engine = db.engine
     if engine.dialect.name == "sqlite":
@@ -122,6 +151,40 @@ def connect(app: Flask) -> None:
     Finalize(app, engine.dispose, exitpriority=0)
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
+
+
+def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
+    """The engine's options for that file; the instance folder is made for it."""
+    if path.parent == Path(app.instance_path):
+        with using(path.parent):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise SettingError(f"There is no folder {path.parent} for the database. Make it first.")
+    if not path.exists() or os.access(path, os.W_OK) or os.access(path.parent, os.W_OK):
+        return {}
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return {}  # there are changes in it that SQLite has to apply
+    # SQLite cannot lock it, and need not: nobody changes it.
+    source = f"{path.resolve().as_uri()}?immutable=1"
+    creator = partial(sqlite3.connect, source, uri=True, check_same_thread=False)
+    return {"creator": creator}
+
+
+def location() -> str:
+    """Where the database is: the file, or the URL without its password."""
+    url = db.engine.url
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
+
+
+def _is_new() -> bool:
+    """Whether the blog has no tables yet; SettingError if PostgreSQL cannot be reached."""
+    try:
+        return not sa.inspect(db.engine).has_table("alembic_version")
+    except (DBAPIError, TypeError) as error:  # TypeError for an option that is text in the URL
+        if db.engine.dialect.name == "postgresql":
+            raise database_url.explain(error) from error
+        raise
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

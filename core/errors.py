@@ -1,5 +1,7 @@
 """The error pages, which keep what was typed."""
 
+import re
+
 from flask import current_app, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_login import AnonymousUserMixin
@@ -29,6 +31,10 @@ SENTENCES = {
     "reason in the log.",
     503: "The blog is busy, or its database is away. Nothing was saved; try again in a moment.",
 }
+READ_ONLY = (
+    "Nothing can be written on this blog at present, so nobody can log in. You can read it. The "
+    "owner can find the reason with flask doctor."
+)
 STALE_PAGE = "Nothing has changed: the page was too old. Go back, reload it and try again."
 
 
@@ -95,5 +101,7 @@ def show_failure(error: exceptions.InternalServerError) -> ResponseReturnValue:
     fault = error.original_exception
     # SQLite's error for a missing table or column is one of these, too.
     if isinstance(fault, database.UNAVAILABLE) and "no such" not in str(fault):
-        return show_error(exceptions.ServiceUnavailable(retry_after=RETRY_AFTER), **context)
+        sentence = READ_ONLY if re.search("read-?only", str(fault)) else None
+        unavailable = exceptions.ServiceUnavailable(sentence, retry_after=RETRY_AFTER)
+        return show_error(unavailable, **context)
     return show_error(error, **context)

@@ -1,17 +1,20 @@
 """What the core offers to extras: slots, form parts, signals, and the choice of BLOG_EXTRAS."""
 
 import re
+import sys
 from collections import defaultdict
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from blinker import Signal
 from flask import Flask, current_app, request
+from flask.logging import default_handler
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
+from werkzeug.local import LocalProxy
 
 from core import rendering
 from core.config import SettingError
@@ -33,11 +36,18 @@ comment_saved = Signal("a form has added a `comment` (`is_new`), or changed its 
 user_texts_deleted = Signal("all that a `user` wrote will be deleted")
 
 
+@LocalProxy
+def log_stream() -> TextIO:
+    """Where the log goes: during a request as the server says, else to stdout, as the server's."""
+    return cast(TextIO, request.environ["wsgi.errors"]) if request else sys.stdout
+
+
 class Blog(Flask):
     """The application, with what extras can add to."""
 
     def __init__(self, name: str, instance_path: str | None) -> None:
         super().__init__(name, instance_path=instance_path, instance_relative_config=True)
+        default_handler.setStream(log_stream)
         # The extras that are switched on, by name, in the order in which they plug in.
         self.extras: dict[str, ModuleType] = {}
         # Templates that the core's templates include, by the name of the slot.

@@ -24,6 +24,8 @@ FIELDS_MAX = 50  # in one form; ours have at most nine
 HASHES_MAX = 2  # at a time, each with a core and 32 MiB
 QUEUE_MAX = 12  # with those that run; the server's other threads serve readers
 QUEUE_SECONDS_MAX = 5  # in the queue, until 503
+SLOW_SHARE_MAX = 0.75  # of the threads may wait for clients that send their forms slowly
+SLOT_SECONDS_MAX = 0.5  # that a request waits for one of these threads; then 503
 LOGGED_MAX = 80  # characters of a refused text in the log; enough to see what it was
 IMMUTABLE = "public, max-age=31536000, immutable"  # a year, for what changes only with its URL
 PRIVATE = "is_private"  # an attribute of views
@@ -66,20 +68,37 @@ def refuse_other_hosts() -> None:
         raise SecurityError(f"The host {request.host} is not that of this blog.")
 
 
-def refuse_odd_requests() -> None:
-    """Refuse requests that no browser makes: 404 for the URL, 413 for the size."""
+def refuse_odd_urls() -> None:
+    """404 for a URL that no browser asks for."""
     query = request.query_string.decode(errors="replace")
     if re.search(r"[\x00-\x1f\x7f\ufffd]", request.path + query):
         abort(404)
-    if request.method != "POST":
-        return
-    bytes_max = current_blog().multipart_max.get(str(request.endpoint))
-    if bytes_max and request.mimetype == "multipart/form-data":
-        request.max_content_length = bytes_max
-    if len(list(request.form.items(multi=True))) > FIELDS_MAX:
-        abort(413)
-    if request.content_length is None:
-        request.stream.read(1)  # a chunked body is cut at its limit; only reading on tells
+
+
+def form_reader(threads: int) -> Callable[[], None]:
+    """A hook that reads the form of each POST: 413 for one too large, 503 if too many are slow.
+
+    Clients that send slowly hold a part of the threads at most; the others serve readers.
+    """
+    slots = BoundedSemaphore(max(1, int(threads * SLOW_SHARE_MAX)))
+
+    def read_form() -> None:
+        if request.method != "POST":
+            return
+        bytes_max = current_blog().multipart_max.get(str(request.endpoint))
+        if bytes_max and request.mimetype == "multipart/form-data":
+            request.max_content_length = bytes_max
+        if not slots.acquire(timeout=SLOT_SECONDS_MAX):
+            raise ServiceUnavailable(retry_after=QUEUE_SECONDS_MAX)
+        try:
+            if len(list(request.form.items(multi=True))) > FIELDS_MAX:
+                abort(413)
+            if request.content_length is None:
+                request.stream.read(1)  # a chunked body is cut at its limit; only reading on tells
+        finally:
+            slots.release()
+
+    return read_form
 
 
 def add_headers(response: Response) -> Response:

@@ -47,28 +47,43 @@ def reindex() -> None:
 
 
 @pages.cli.command("serve")
-@click.option("--host", help="The address to listen at; BLOG_HOST, 127.0.0.1.")
+@click.option("--host", help="The address or name to listen at; BLOG_HOST, 127.0.0.1.")
 @click.option("--port", type=click.IntRange(1, 65535), help="BLOG_PORT, PORT, 8000.")
 def serve(host: str | None, port: int | None) -> None:
     """Serve the blog with Granian until Ctrl-C."""
     config = current_app.config
     host, port = host or config["HOST"], port or config["PORT"]
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        reason = f"{place} is taken or not of this machine ({error.strerror})"
-        raise click.ClickException(f"{reason}. Try another: flask serve --port 8080") from error
-    click.echo(f"The blog is at http://{place}: Ctrl-C stops it.")
+    address = _free_address(host, port)
+    click.echo(f"The blog is at http://{_place(host, port)}: Ctrl-C stops it.")
     threads = config["THREADS"]
-    words = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"]
+    words = [sys.executable, "-m", "granian", "--interface", "wsgi", "wsgi:app"]
     words += ["--blocking-threads", str(threads), "--backpressure", str(threads * BACKLOG)]
-    words += ["--workers-kill-timeout", str(STOP_SECONDS_MAX)]
-    words += ["--host", host, "--port", str(port), "app:create_app"]
+    words += ["--workers-kill-timeout", str(STOP_SECONDS_MAX), "--respawn-failed-workers"]
+    # Without its warning that there are many threads: most of them wait for the database.
+    words += ["--host", address, "--port", str(port), "--log-level", "error"]
     db.engine.dispose()
     if os.name == "posix":
         sys.stdout.flush()
         os.chdir(current_app.root_path)
         os.execv(sys.executable, words)
     click.get_current_context().exit(subprocess.call(words, cwd=current_app.root_path))
+
+
+def _free_address(host: str, port: int) -> str:
+    """The numeric address of the host, where the port is free; else ClickException."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, (address, *_) = found[0]
+        socket.create_server((str(address), port), family=family).close()
+    except socket.gaierror as error:
+        advice = "BLOG_HOST is where to listen, such as 127.0.0.1, or 0.0.0.0 for all addresses"
+        raise click.ClickException(f"The host {host!r} has no address. {advice}.") from error
+    except (OSError, UnicodeError) as error:
+        reason = f"{_place(host, port)} is taken or not of this machine ({error})"
+        raise click.ClickException(f"{reason}. Try another: flask serve --port 8080") from error
+    return str(address)
+
+
+def _place(host: str, port: int) -> str:
+    """The host and the port as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

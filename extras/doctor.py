@@ -1,14 +1,15 @@
 """`flask doctor`: what is wrong or risky about the blog as it is set up here.
 
-"Wrong" is what lets others in or loses texts now, and makes the exit status 1; "risky" is what may.
-Every command upgrades the database at its start, and says with status 1 if it cannot.
+"Wrong" is what lets others in, keeps people out or loses texts now, and makes the exit status 1;
+"risky" is what may. Every command upgrades the database at its start, and says with status 1 if it
+cannot.
 """
 
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -17,29 +18,50 @@ import click
 import sqlalchemy as sa
 from flask import Blueprint, current_app
 
-from core.database import db
+from core.database import UNAVAILABLE, Metadata, atomic, db, location
 from core.plugins import Blog, current_blog
 from core.serving import PREFIX
 from core.urls import HEALTH
 from extras.backup import LAST_BACKUP
+from models import User
 
 BACKUP_DAYS = 7  # of which the words may be lost
 FREE_BYTES_MIN = 16 * 1024 * 1024  # on the disk; as many as the largest request
 ANSWER_MAX = 5  # seconds that the blog has to answer
 LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
 
+KEY = "fingerprint of the secret key"  # the name in Metadata
+NEW_KEY = "The secret key is not the one that this database was used with."
+
 commands = Blueprint("doctor", __name__, cli_group=None)
 
 
 def init_app(app: Blog) -> None:
-    """Plug in."""
+    """Plug in, and say in the log when the secret key has changed."""
     app.register_blueprint(commands)
+    with app.app_context():
+        if not User.any_exists():
+            return
+        if not (noted := db.session.get(Metadata, KEY)):
+            note_key()
+        elif noted.value != app.config["KEY_FINGERPRINT"]:
+            app.logger.warning(f"{NEW_KEY} If it is meant to be: flask doctor --accept-key")
+
+
+def note_key() -> None:
+    """Make the key of now the one that the database is used with."""
+    with suppress(*UNAVAILABLE), atomic():  # a later start can do it, too
+        fingerprint = current_app.config["KEY_FINGERPRINT"]
+        db.session.merge(Metadata(name=KEY, value=fingerprint))
 
 
 @commands.cli.command("doctor")
-def doctor() -> None:
+@click.option("--accept-key", is_flag=True, help="The secret key was changed on purpose.")
+def doctor(accept_key: bool) -> None:
     """Say what is wrong or risky, and what to do. The exit status is 1 for what is wrong."""
-    found = [*check_access(), *check_proxies(), *check_storage()]
+    if accept_key:
+        note_key()
+    found = [*check_access(), *check_accounts(), *check_proxies(), *check_storage()]
     found.sort(key=lambda sentence: sentence.startswith("Risky"))
     click.echo("\n".join(found) or "All is well.")
     click.get_current_context().exit(any(text.startswith("Wrong") for text in found))
@@ -53,8 +75,9 @@ def check_access() -> Iterator[str]:
         yield "Wrong: Debug mode lets visitors run code after an error. Unset FLASK_DEBUG."
     if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
         yield "Wrong: BLOG_URL is http: others can read passwords. Let a proxy speak https."
-    for name in ("secret_key", "config.toml"):
-        path = Path(current_app.instance_path, name)
+    instance = Path(current_app.instance_path)
+    files = (instance / "secret_key", instance / "config.toml", Path(current_app.root_path, ".env"))
+    for path in files:
         if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
             yield f"Wrong: Others on this machine can read {path}. Run chmod 600 on it."
     if config["SIGNUP"] == "open" and config["MODERATION"] == "none":
@@ -64,6 +87,21 @@ def check_access() -> Iterator[str]:
         yield "Risky: Passwords can be tried without end. Add the extra limits to BLOG_EXTRAS."
     elif config["RATE_LIMITS"] == "off" and is_public:
         yield "Risky: Passwords can be tried without end. Unset BLOG_RATE_LIMITS."
+
+
+def check_accounts() -> Iterator[str]:
+    """Whether this is the database that has the accounts, and the key that it was used with."""
+    config, noted = current_app.config, db.session.get(Metadata, KEY)
+    hosts = {urlsplit(config["URL"] or "").hostname, config["HOST"]}
+    # A folder may be lost with each deploy; a database that has a URL was meant.
+    in_folder = Path(location()).parent == Path(current_app.instance_path)
+    if not User.any_exists() and (in_folder or hosts - set(LOCAL_HOSTS)):
+        advice = f"Sign up; if you have before, this is another database: {location()}"
+        yield f"Risky: There is no account, and the first one will own the blog. {advice}"
+    if noted and noted.value != config["KEY_FINGERPRINT"]:
+        effect = "Everybody is logged out, and links for passwords and invitations do not work."
+        advice = "Put the old one back, on every machine the same"
+        yield f"Wrong: {NEW_KEY} {effect} {advice}; if it is meant: flask doctor --accept-key"
 
 
 def check_proxies() -> Iterator[str]:

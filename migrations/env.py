@@ -6,6 +6,7 @@ from pathlib import Path
 from alembic import command, context
 from alembic.util import to_tuple
 from flask import Flask
+from flask.cli import load_dotenv
 
 from app import BUILT_IN_EXTRAS
 from core import config, database
@@ -94,7 +95,8 @@ if engine := context.config.attributes.get("engine"):
     upgrade(engine)
 else:
     # `alembic …` by hand: the app's database, without the app's own upgrade at start.
-    app = Flask("app", instance_relative_config=True)
+    load_dotenv()
+    app = Flask("app", instance_path=config.instance_path(), instance_relative_config=True)
     config.load(app, {})
     # The tables of extras are in the migrations, also where they are off.
     load_extras("all", BUILT_IN_EXTRAS)

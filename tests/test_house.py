@@ -11,7 +11,9 @@ from app import BUILT_IN_EXTRAS
 ROOT = Path(__file__).parents[1]
 # A module imports only from further down this list; of extras, from those that plug in earlier.
 CORE = ["serving", "errors", "urls", "security", "plugins", "pagination", "commands", "database"]
+CORE += ["database_url"]
 ORDER = [
+    "wsgi",
     *("porting", *[path for path in reversed(BUILT_IN_EXTRAS) if path != "porting"]),
     *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
     *("core.images", "core.rendering", "core.markdown_rules", "core.markdown_links"),

@@ -168,9 +168,11 @@ def test_the_server_refuses_what_is_too_large_or_odd(tmp_path):
         assert status(port, "GET", "/") == 200
 
 
-def test_a_dozen_slow_clients_do_not_stop_the_server(tmp_path):
+@pytest.mark.parametrize(("threads", "clients"), [(16, 12), (16, 24), (2, 12)])
+def test_slow_clients_do_not_stop_the_server(tmp_path, threads, clients):
     port = free_port()
-    with running(tmp_path, port, "--port", str(port)):
-        slow = [slow_client(port) for _ in range(12)]
+    with running(tmp_path, port, "--port", str(port), BLOG_THREADS=str(threads)):
+        slow = [slow_client(port) for _ in range(clients)]
+        assert status(port, "GET", "/tags") == 200
         assert status(port, "GET", "/") == 200
         [client.close() for client in slow]
