@@ -17,7 +17,7 @@ ORDER = [
     *("porting", *[path for path in reversed(BUILT_IN_EXTRAS) if path != "porting"]),
     *("app", "forms", "models", *[f"core.{name}" for name in CORE]),
     *("core.images", "core.rendering", "core.markdown_rules", "core.markdown_links"),
-    "core.config",
+    *("core.config", "core.environment"),
 ]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 FOLDERS = [ROOT, ROOT / "core", ROOT / "extras"]

@@ -1,0 +1,105 @@
+"""Make `.venv` for the Makefile: `python3 -m core.environment requirements.txt`.
+
+An environment works only in the folder and by the Python that it was made for, and only if its
+making came to an end. Any other is made anew. This runs before anything is installed, and by any
+Python 3.
+"""
+
+import fcntl
+import importlib.util
+import subprocess
+import sys
+import venv
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".venv"
+PYTHON = FOLDER / "bin" / "python"
+MARK = FOLDER / "made-for"  # written last: what has none is not whole
+CONSTRAINTS = ROOT / "constraints.txt"
+OFFLINE = "connection broken"  # in what pip says of each try to reach its index
+NETWORK = (
+    "The packages cannot be fetched. Is this machine online? "
+    "If it needs a proxy, name it and run make again: export HTTPS_PROXY=http://host:port"
+)
+TAKE_OVER = "If root began here, make the folder yours: sudo chown -R $(id -un) ."
+
+
+def main() -> None:
+    """Make the environment with the files that are named; what fails is said in a sentence."""
+    if sys.version_info < (3, 11):
+        sys.exit("The blog needs Python 3.11 or newer: make PYTHON=python3.13 run")
+    if not importlib.util.find_spec("ensurepip"):
+        sys.exit("Python's module ensurepip is missing: apt-get install python3-venv")
+    try:
+        make(sys.argv[1:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(explain(error.output or ""))
+    except PermissionError as error:
+        sys.exit(f"You may not write {error.filename}. {TAKE_OVER}")
+    except OSError as error:
+        sys.exit(f".venv could not be made: {error.strerror}.")
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The next make begins anew.")
+
+
+def make(files: list[str]) -> None:
+    """Make the environment with these files of requirements, unless it is there."""
+    wanted = purpose(files)
+    with CONSTRAINTS.open() as lock:
+        with suppress(OSError):  # file systems without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one makes it
+        if is_whole(wanted):
+            return
+        sys.stdout.write("Installing packages into .venv: this takes a minute.\n")
+        sys.stdout.flush()
+        venv.create(FOLDER, clear=True, symlinks=True)
+        run(lock, "ensurepip", "--default-pip")
+        options = [word for file in files for word in ("-r", file)]
+        run(lock, "pip", "install", "--quiet", *options, "-c", CONSTRAINTS.name)
+        MARK.write_text(wanted, "utf-8", "surrogateescape")
+
+
+def purpose(files: list[str]) -> str:
+    """What the environment is for: folder, Python, versions, requirements."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    texts = [(ROOT / file).read_text("utf-8") for file in [CONSTRAINTS.name, *files]]
+    return "\n".join([str(ROOT), sys.base_prefix, version, *texts])
+
+
+def is_whole(wanted: str) -> bool:
+    """Whether there is an environment for this purpose; that of the tests is for the blog, too."""
+    # A link whose end is gone is no file.
+    made = MARK.read_text("utf-8", "surrogateescape") if MARK.is_file() else ""
+    return PYTHON.is_file() and made.startswith(wanted)
+
+
+def run(lock: IO[str], module: str, *words: str) -> None:
+    """Run a module in the environment, else CalledProcessError.
+
+    It holds the lock, too: should this process alone be killed, the module runs on.
+    """
+    subprocess.run(
+        [str(PYTHON), "-m", module, *words],
+        cwd=ROOT,
+        check=True,
+        pass_fds=[lock.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def explain(output: str) -> str:
+    """The sentence for what pip says."""
+    if OFFLINE in output:
+        return NETWORK
+    lines = [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR: ")] or lines or ["nothing"]
+    return f"The packages could not be installed. pip says: {errors[-1].removeprefix('ERROR: ')}"
+
+
+if __name__ == "__main__":
+    main()
