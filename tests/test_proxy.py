@@ -1,70 +1,303 @@
-"""A blog under a path behind nginx: a journey in a real browser, and what links say."""
+"""The files for proxies in deploy/: a browser's journey through them, and what they hold."""
 
+import gzip
+import json
+import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
+import sys
+import threading
 import time
-from urllib.request import urlopen
+from contextlib import ExitStack, contextmanager
+from http.cookiejar import CookieJar
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.parse import urljoin, urlsplit
+from urllib.request import (
+    HTTPCookieProcessor,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    Request,
+    build_opener,
+    urlopen,
+)
 
 import pytest
-from conftest import PASSWORD, missing
+from conftest import PASSWORD, Person, missing
+from PIL import Image
 from playwright.sync_api import expect
 from test_browser import add_picture, browser, chromium, comment, follow, sign_up  # noqa: F401
-from test_server import answers, free_port, running
+from test_server import ROOT, answers, ask, free_port, running
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
 
 pytestmark = pytest.mark.slow
-CONFIG = """
+DEPLOY = ROOT / "deploy"
+QUICK = {"BLOG_PROXIES": "1", "BLOG_PASSWORD_HASH": "scrypt:1024:8:1"}
+NGINX = """
+{user}
 daemon off;
 pid {folder}/pid;
 error_log stderr;
 events {{ }}
 http {{
   access_log off;
+  types {{ }}
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{
-    listen 127.0.0.1:{port};
-    client_max_body_size 16m;
-    location /blog/ {{
-      proxy_pass http://127.0.0.1:{blog}{path};
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header X-Forwarded-Prefix /wrong;
-    }}
-  }}
+  include {folder}/blog.conf;
 }}
 """
+SIGN_UPS = 5  # an hour from one address: extras/limits.py
+SLOW = 20  # clients, more than the blog has threads
+PLACES = [
+    *(("nginx", ""), ("nginx", "/blog"), ("stripping nginx", "/blog")),
+    *(("caddy", ""), ("caddy", "/blog"), ("newest caddy", "")),
+]
+everywhere = pytest.mark.parametrize("place", PLACES, ids=" ".join, indirect=True)
+both = pytest.mark.parametrize("place", [("nginx", ""), ("caddy", "")], ids=" ".join, indirect=True)
+each = pytest.mark.parametrize("name", ["nginx", "caddy", "newest caddy"])
 
 
-@pytest.fixture(params=["/", ""], ids=["stripping", "passing"])
-def base(request, tmp_path):
-    """The URL of a running blog behind nginx, which takes the path off or leaves it."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
-    program or missing("nginx", "apt-get install nginx-light")
-    port, blog = free_port(), free_port()
-    url = f"http://127.0.0.1:{port}/blog"
-    config = tmp_path / "nginx.conf"
-    config.write_text(CONFIG.format(folder=tmp_path, port=port, blog=blog, path=request.param))
-    words = [program, "-p", tmp_path, "-c", config, "-e", "stderr"]
-    settings = {"BLOG_URL": url, "BLOG_PROXIES": "1", "BLOG_PORT": str(blog)}
-    with running(tmp_path, blog, **settings), subprocess.Popen(words) as nginx:
-        deadline = time.monotonic() + 10
-        while not answers(port) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield url
-        nginx.terminate()
+# The proxies --------------------------------------------------------------------------------------
 
 
-def test_a_journey_under_a_path(browser, base, tmp_path):  # noqa: F811
-    """Sign up, post a picture, log out, log in to comment, follow the feed, log out."""
-    page = browser.new_page()
+def program(name):
+    """The path of the proxy's program."""
+    if name == "newest caddy":
+        return shutil.which("caddy", path=Path(sys.executable).parent) or missing(
+            "The newest Caddy", "make .venv/test"
+        )
+    name = name.removeprefix("stripping ")
+    package = {"nginx": "nginx-light"}.get(name, name)
+    found = shutil.which(name, path="/usr/sbin:/usr/bin")
+    return found or missing(name, f"apt-get install {package}")
+
+
+def replaced(name, pairs):
+    """The text of a file in deploy/ with other parts, each of which is there once."""
+    text = (DEPLOY / name).read_text()
+    for old, new in pairs:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def nginx(folder, name, path, ports, files, upstreams):
+    """The command of an nginx with the shipped file, at ports and with a certificate of ours."""
+    slash = "/" if name == "stripping nginx" else ""
+    servers = " ".join(f"server {upstream} max_fails=0;" for upstream in upstreams)
+    pairs = [
+        *(("    listen [::]:443 ssl http2;\n", ""), ("    listen [::]:80;\n", "")),
+        ("listen 443 ssl", f"listen 127.0.0.1:{ports[0]} ssl"),
+        ("listen 80", f"listen 127.0.0.1:{ports[1]}"),
+        ("/etc/letsencrypt/live/blog.example/fullchain.pem", str(files[0])),
+        ("/etc/letsencrypt/live/blog.example/privkey.pem", str(files[1])),
+        ("server 127.0.0.1:8000 max_fails=0;", servers),
+        ("proxy_pass http://blog;", f"proxy_pass http://blog{slash};"),
+    ]
+    if path:  # as the comment in the file says
+        pairs.append(("    # location /blog/ {\n    location / {", "    location /blog/ {"))
+    text = replaced("nginx.conf", pairs).replace(
+        "server_name blog.example", "server_name localhost"
+    )
+    (folder / "blog.conf").write_text(text)
+    # By default, nginx works as a user who cannot write to the folder of a test of root's.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user=user))
+    return [program(name), "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"], {}
+
+
+def caddy(folder, name, path, ports, files, upstreams):
+    """The command of a Caddy with the shipped file, at ports and with a certificate of ours."""
+    ours = f"\tadmin off\n\tdefault_bind 127.0.0.1\n\thttp_port {ports[1]}\n"
+    pairs = [
+        ("\tservers {\n", f"{ours}\tservers {{\n"),
+        ("{$SITE:localhost} {\n", f"{{$SITE:localhost}} {{\n\ttls {files[0]} {files[1]}\n"),
+    ]
+    if path:  # as the comment in the file says
+        pairs.append(
+            ("\t# @blog path /blog /blog/*\n\t@blog path *\n", "\t@blog path /blog /blog/*\n")
+        )
+    (folder / "Caddyfile").write_text(replaced("Caddyfile", pairs))
+    settings = {"SITE": f"https://localhost:{ports[0]}", "UPSTREAMS": " ".join(upstreams)}
+    words = [program(name), "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
+    return words, settings | {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The files of a certificate for localhost, and of its key."""
+    shutil.which("openssl") or missing("openssl", "apt-get install openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+    command += (
+        "-subj /CN=localhost -addext subjectAltName=DNS:localhost -out certificate -keyout key"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "certificate", folder / "key"
+
+
+@contextmanager
+def proxied(folder, name, path, files, *upstreams):
+    """The ports of https and http at which the proxy passes on to the ports of blogs."""
+    ports = free_port(), free_port()
+    start = nginx if name.endswith("nginx") else caddy
+    upstreams = [f"127.0.0.1:{port}" for port in upstreams]
+    words, settings = start(folder, name, path, ports, files, upstreams)
+    with subprocess.Popen(words, env=os.environ | settings, stderr=subprocess.PIPE) as process:
+        drain = threading.Thread(target=process.stderr.read)
+        drain.start()
+        try:
+            deadline = time.monotonic() + 10
+            while not answers(ports[0]) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            yield ports
+        finally:
+            process.terminate()
+            drain.join()
+
+
+class Place(NamedTuple):
+    """A blog behind a proxy."""
+
+    url: str
+    port: int
+    http_port: int
+    blog: int  # its own port
+    settings: dict[str, str]
+    context: ssl.SSLContext
+
+    def test_client(self):
+        """A browser, as `Person` wants it of an app."""
+        return Client(self)
+
+
+@contextmanager
+def behind(folder, name, path, files, **settings):
+    """A blog under a path behind the proxy."""
+    blog = free_port()
+    with proxied(folder, name, path, files, blog) as (port, http_port):
+        settings = (
+            QUICK
+            | settings
+            | {
+                "BLOG_URL": f"https://localhost:{port}{path}",
+                "BLOG_PORT": str(blog),
+                "BLOG_DATABASE_URL": f"sqlite:///{folder / 'blog.db'}",
+                "BLOG_SECRET_KEY": "only for tests",
+                "SSL_CERT_FILE": str(files[0]),
+            }
+        )
+        context = ssl.create_default_context(cafile=files[0])
+        with running(folder, blog, **settings):
+            yield Place(settings["BLOG_URL"], port, http_port, blog, settings, context)
+
+
+@pytest.fixture(scope="module")
+def place(request, tmp_path_factory, certificate):
+    """A blog behind a proxy, which several tests share: each has people of its own."""
+    with behind(tmp_path_factory.mktemp("place"), *request.param, certificate) as place:
+        yield place
+
+
+numbers = count(1)
+
+
+@pytest.fixture
+def writer(place):
+    """An author with a browser, behind the proxy."""
+    return Person(place, f"writer{next(numbers)}", urlsplit(place.url).path).sign_up()
+
+
+class NoRedirects(HTTPRedirectHandler):
+    """Redirects are answers, as in Flask's test client."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+class Client:
+    """A browser with cookies of its own, used like Flask's test client, over the network."""
+
+    def __init__(self, place):
+        https = HTTPSHandler(context=place.context)
+        self.opener = build_opener(NoRedirects, HTTPCookieProcessor(CookieJar()), https)
+        self.base = place.url.removesuffix(urlsplit(place.url).path)
+
+    def get(self, path, buffered=True, **options):
+        return self.open(path, **options)
+
+    def post(self, path, **options):
+        return self.open(path, **options)
+
+    def open(self, path, data=None, headers=None):
+        sent = Request(self.base + path, headers=headers or {})
+        if data is not None:
+            boundary, sent.data = encode_multipart(data)
+            sent.add_header("Content-Type", f"multipart/form-data; boundary={boundary}")
+        try:
+            answer = self.opener.open(sent, timeout=60)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            headers = list(answer.headers.items())
+            return TestResponse([answer.read()], str(answer.status), headers, None)
+
+
+def doctor(place, **settings):
+    """What `flask doctor` says of the blog that runs, and its exit status."""
+    environment = os.environ | place.settings | {"BLOG_SIGNUP": "invite"} | settings
+    words = [sys.executable, "-m", "flask", "doctor"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr, done.returncode
+
+
+# The files themselves -----------------------------------------------------------------------------
+
+
+def test_nginx_takes_its_file_without_a_warning(tmp_path, certificate):
+    words, _ = nginx(
+        tmp_path, "nginx", "", (free_port(), free_port()), certificate, ["127.0.0.1:1"]
+    )
+    result = subprocess.run([*words, "-t"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "[warn]" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["caddy", "newest caddy"])
+def test_caddy_takes_its_file_without_a_warning_and_would_write_it_so(name, tmp_path):
+    file = DEPLOY / "Caddyfile"
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    options = {"env": environment, "capture_output": True, "text": True}
+    words = [program(name), "validate", "--adapter", "caddyfile", "--config", file]
+    result = subprocess.run(words, **options)
+    assert result.returncode == 0, result.stderr
+    assert '"level":"warn"' not in result.stderr
+    assert subprocess.run([program(name), "fmt", file], **options).stdout == file.read_text()
+
+
+# A blog behind them -------------------------------------------------------------------------------
+
+
+@everywhere
+def test_a_journey(browser, place, tmp_path):  # noqa: F811
+    """Sign up, post a picture, log out, log in to comment, follow links, log out."""
+    base, home = place.url, f"{place.url}/"
+    page = browser.new_context(ignore_https_errors=True).new_page()
     page.goto(base)
-    expect(page).to_have_url(f"{base}/")
+    follow(page, "link", "Home")
+    expect(page).to_have_url(home)
     sign_up(page, "ann")
     follow(page, "link", "New Post")
     page.get_by_label("Title").fill("My first post")
@@ -72,8 +305,9 @@ def test_a_journey_under_a_path(browser, base, tmp_path):  # noqa: F811
     add_picture(page, tmp_path)
     expect(page.get_by_label("Text")).to_have_value(re.compile(r"\(/pictures/"))
     follow(page, "button", "Publish")
-    post = f"{base}/posts/1/my-first-post"
-    expect(page).to_have_url(post)
+    expect(page).to_have_url(re.compile(rf"{base}/posts/\d+/my-first-post$"))
+    post = page.url
+    expect(page.get_by_role("article")).to_contain_text(re.compile(r"Published on .* by\s+ann"))
     expect(page.get_by_alt_text("A colour")).to_have_js_property("naturalWidth", 600)
     assert page.evaluate("getComputedStyle(document.body).margin") != "8px"  # the style is there
     follow(page, "button", "Log Out")
@@ -85,25 +319,240 @@ def test_a_journey_under_a_path(browser, base, tmp_path):  # noqa: F811
     follow(page, "button", "Log in")
     expect(page).to_have_url(f"{post}#write")
     comment(page, "Welcome!")
-    expect(page).to_have_url(f"{post}#comment-1")
-    assert {cookie["path"] for cookie in page.context.cookies()} == {"/blog"}
+    expect(page).to_have_url(re.compile(rf"{post}#comment-\d+$"))
+    (cookie,) = page.context.cookies()
+    path = urlsplit(base).path or "/"
+    assert (cookie["path"], cookie["secure"], cookie["httpOnly"]) == (path, True, True)
     follow(page, "link", "all tags")
     expect(page).to_have_url(f"{base}/tags")
     follow(page, "button", "Log Out")
-    expect(page).to_have_url(f"{base}/")
+    expect(page).to_have_url(home)
 
 
-def test_a_feed_under_a_path_leads_to_the_blog(browser, base):  # noqa: F811
-    page = browser.new_page()
-    page.goto(base)
-    sign_up(page, "ann")
-    follow(page, "link", "New Post")
-    page.get_by_label("Title").fill("My first post")
-    page.get_by_label("Text").fill("Hello. See [all tags](/tags).")
-    follow(page, "button", "Publish")
-    with urlopen(f"{base}/feed.xml") as answer:
+@everywhere
+def test_a_feed_leads_to_the_blog(place, writer):
+    writer.write(body="Hello. See [all tags](/tags).")
+    with urlopen(f"{place.url}/feed.xml", context=place.context) as answer:
         feed = answer.read().decode()
-    urls = re.findall(r'http://127[^"&<\s]*', feed)
-    assert f"{base}/tags" in urls
-    assert [url for url in urls if not url.startswith(f"{base}/")] == []
-    assert {urlopen(url).status for url in urls} == {200}
+    urls = re.findall(r'https://localhost[^"&<\s]*', feed)
+    assert f"{place.url}/tags" in urls
+    assert [url for url in urls if not url.startswith(f"{place.url}/")] == []
+    assert {urlopen(url, context=place.context).status for url in urls} == {200}
+
+
+def noise(size):
+    """A PNG of about as many bytes, of few pixels: no program makes it smaller."""
+    side = round((size / 3) ** 0.5)
+    file = BytesIO()
+    Image.frombytes("RGB", (side, side), os.urandom(3 * side * side)).save(file, "PNG")
+    return file.getvalue()
+
+
+def padded(size):
+    """A PNG of 40 million pixels and as many bytes, most of which stand behind it."""
+    file = BytesIO()
+    Image.new("1", (8000, 5000)).save(file, "PNG")
+    return file.getvalue().ljust(size, b"\0")
+
+
+MB = 1_000_000
+PICTURES = [
+    (noise(7 * MB), 200, "The picture is at the end of the text."),
+    (padded(15 * MB), 422, "This picture has 8000 by 5000 pixels; the blog takes at most 25"),
+    (padded(26 * MB), 422, "This file is larger than 24 MiB. Make the picture smaller first."),
+    (padded(34 * MB), 413, "That is more than the blog takes at once."),
+]
+
+
+@everywhere
+def test_what_is_too_large_is_said_by_the_blog(place, writer):
+    """Such a picture is refused in the form, with the text that was typed."""
+    fields = {"body": "A text.", "action": "picture"}
+    for picture, status, sentence in PICTURES:
+        fields["picture"] = FileStorage(BytesIO(picture), "picture.png")
+        answer = writer.send("/posts/new", **fields)
+        assert (answer.status_code, sentence in answer.text) == (status, True)
+
+
+@both
+def test_who_comes_by_http_is_led_to_https(place):
+    answer = ask(place.http_port, "GET", "/tags?a", headers={"Host": "localhost"})
+    target = urlsplit(answer.getheader("Location"))
+    assert answer.status in (301, 308)
+    assert (target.scheme, target.hostname, target.path) == ("https", "localhost", "/tags")
+    assert target.query == "a"
+
+
+@everywhere
+def test_a_log_in_leads_on_by_https(place, writer):
+    """The address is a path, or begins with https; and the next visit is by https, too."""
+    writer.send("/logout")
+    answer = writer.send(
+        f"/login?next={writer.at('/tags')}", username=writer.name, password=PASSWORD
+    )
+    assert answer.status_code == 303
+    assert urljoin(f"{place.url}/", answer.location) == f"{place.url}/tags"
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert writer.get("/account").status_code == 200
+
+
+@everywhere
+def test_the_doctor_finds_that_the_number_of_proxies_is_right(place):
+    result, status = doctor(place)
+    assert ("Wrong" in result, "BLOG_PROXIES" in result, status) == (False, False, 0)
+
+
+@both
+def test_the_doctor_finds_that_no_proxy_is_declared(place):
+    result, status = doctor(place, BLOG_PROXIES="0")
+    assert "Risky: BLOG_URL is https, but BLOG_PROXIES is 0" in result
+    assert status == 0
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_the_doctor_finds_that_too_many_proxies_are_declared(name, tmp_path, certificate):
+    with behind(tmp_path, name, "", certificate, BLOG_PROXIES="2") as place:
+        result, status = doctor(place)
+    assert "Wrong: BLOG_PROXIES is 2, but so many were never seen" in result
+    assert status == 1
+
+
+def accounts(place, name):
+    """The statuses of one sign-up more than one visitor has, who claims to come from afar."""
+    forged = {"X-Forwarded-For": "192.0.2.1", "X_Forwarded_For": "192.0.2.1"}
+    fields = {"password": PASSWORD, "confirm": PASSWORD}
+    people = [Person(place, f"{name}{number}") for number in range(SIGN_UPS + 1)]
+    answers = [p.send("/signup", headers=forged, username=p.name, **fields) for p in people]
+    return [answer.status_code for answer in answers]
+
+
+@both
+def test_nobody_says_where_they_come_from(place):
+    """The loopback is not counted, but whoever reaches the blog past the proxy can claim a lot."""
+    assert accounts(place, "ann") == [303] * (SIGN_UPS + 1)
+    past_the_proxy = place._replace(url=f"http://localhost:{place.blog}")
+    assert accounts(past_the_proxy, "bob") == [303] * SIGN_UPS + [429]
+
+
+@each
+def test_the_blog_is_told_by_the_proxy_alone_who_asks(name, tmp_path, certificate):
+    forged = {
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "ftp",
+        **{"X_Forwarded_For": "192.0.2.2", "X_Forwarded_Proto": "ftp", "X_Odd": "1"},
+    }
+    with echo() as blog, proxied(tmp_path, name, "", certificate, blog) as (port, _):
+        context = ssl.create_default_context(cafile=certificate[0])
+        request = Request(f"https://localhost:{port}/", headers=forged)
+        with urlopen(request, context=context) as answer:
+            told = {name.lower(): value for name, value in json.load(answer)}
+    assert {name: value for name, value in told.items() if "_" in name} == {}
+    assert told["x-forwarded-for"] == "127.0.0.1"
+    assert told["x-forwarded-proto"] == "https"
+    assert told["x-forwarded-host"].partition(":")[0] == "localhost"
+    assert told["host"].partition(":")[0] == "localhost"
+
+
+@contextmanager
+def echo():
+    """The port of a server that answers with the headers that it got."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent = json.dumps(self.headers.items()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@both
+@pytest.mark.parametrize("path", ["/privacy", "/static/style.css", "/feed.xml", "/feed.json"])
+def test_a_text_is_compressed_from_its_first_use_on(place, writer, path):
+    """The blog itself compresses what it is asked for twice."""
+    writer.write(body="word " * 500)
+    answer = Person(place).get(path, headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in answer.headers["Vary"]
+    assert len(gzip.decompress(answer.data)) > len(answer.data)
+    etag = {"If-None-Match": answer.headers["ETag"], "Accept-Encoding": "gzip"}
+    assert Person(place).get(path, headers=etag).status_code == 304
+
+
+def test_a_token_that_is_compressed_is_another_one_each_second(ann):
+    """To guess one by the length of pages takes many pages; to that, each begins anew."""
+    tokens = []
+    for query in ("token", "tokem"):
+        page = ann.get(f"/search?q={query}").text
+        tokens.append(re.search(r'name="csrf_token" value="([^"]+)"', page)[1])
+        time.sleep(1.1)
+    signatures = [token.rpartition(".")[2] for token in tokens]
+    assert len(set(signatures)) == 2
+
+
+@contextmanager
+def slow_clients(place):
+    """Clients that have sent a part of their requests: half of them of the head."""
+    with ExitStack() as stack:
+        for number in range(SLOW):
+            client = stack.enter_context(socket.create_connection(("localhost", place.port)))
+            client = stack.enter_context(
+                place.context.wrap_socket(client, server_hostname="localhost")
+            )
+            head = f"POST {urlsplit(place.url).path}/login HTTP/1.1\r\nHost: localhost\r\n"
+            head += "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n"
+            client.sendall(f"{head}\r\nuser".encode() if number % 2 else head.encode())
+        yield
+
+
+@both
+def test_slow_clients_do_not_stop_readers(place):
+    with slow_clients(place):
+        began = time.monotonic()
+        assert {Person(place).get("/login").status_code for _ in range(5)} == {200}
+        assert time.monotonic() - began < 2
+
+
+def writing(place, ends, statuses):
+    """Let an author write and read until the end; every status."""
+    ann = Person(place, "ann")
+    ann.log_in()
+    while not ends.is_set():
+        statuses.append(ann.send("/posts/1/comments", body=f"{len(statuses)}").status_code)
+        statuses.append(ann.get("/posts/1/a-title").status_code)
+
+
+@pytest.mark.parametrize(("name", "count"), [("nginx", 2), ("caddy", 1), ("newest caddy", 2)])
+def test_a_restart_stops_nobody(name, count, tmp_path, certificate):
+    """Behind nginx with two servers, behind Caddy with one that comes back."""
+    ports, statuses, ends = [free_port() for _ in range(count)], [], threading.Event()
+    context = ssl.create_default_context(cafile=certificate[0])
+    with proxied(tmp_path, name, "", certificate, *ports) as (port, _), ExitStack() as stack:
+        url = f"https://localhost:{port}"
+        settings = QUICK | {"BLOG_URL": url, "BLOG_RATE_LIMITS": "off"}
+        start = [running(tmp_path, at, BLOG_PORT=str(at), **settings) for at in [*ports, *ports]]
+        servers = [stack.enter_context(server) for server in start[:count]]
+        place = Place(url, port, 0, 0, settings, context)
+        Person(place, "ann").sign_up().write()
+        writer = threading.Thread(target=writing, args=[place, ends, statuses])
+        writer.start()
+        for server, again in zip(servers, start[count:], strict=True):
+            server.terminate()
+            server.communicate(timeout=15)
+            stack.enter_context(again)
+        ends.set()
+        writer.join()
+        comments = Person(place).get("/posts/1/a-title").text.count('id="comment-')
+    assert set(statuses) == {200, 303}
+    assert comments == statuses.count(303)
