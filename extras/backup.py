@@ -28,11 +28,11 @@ def backup(file: Path) -> None:
     path, instance = db.engine.url.database, Path(current_app.instance_path)
     last_backup = instance / LAST_BACKUP
     if db.engine.dialect.name == "postgresql":
-        source = db.engine.url.set(drivername="postgresql", password=None).render_as_string()
-        line = shlex.join(["pg_dump", "--format=custom", f"--file={file}", source])
+        with creating(file):
+            line = pg_dump_line(file, last_backup)
         raise click.ClickException(
-            "PostgreSQL has a program for that, which asks for the password or takes it from "
-            f"~/.pgpass:\n{line} && touch {shlex.quote(str(last_backup))}"
+            "PostgreSQL has a program for that, which asks for the password, or takes it from "
+            f"PGPASSWORD or ~/.pgpass. Run this line:\n{line}"
         )
     with creating(file):
         copy_sqlite(db.engine, file)
@@ -43,3 +43,30 @@ def backup(file: Path) -> None:
         f"{path}-wal and {path}-shm, and put it in the place of {path}.\n"
         f"The secret key is not in it: keep a copy of {instance / 'secret_key'} too."
     )
+
+
+def pg_dump_line(file: Path, last_backup: Path) -> str:
+    """The line for a shell that copies the database on PostgreSQL, with no password in it.
+
+    FileExistsError if the file is there: pg_dump empties it before it asks for a password.
+    """
+    if file.exists():
+        raise FileExistsError(file)
+    source = connection_string()
+    dump = ["pg_dump", "--format=custom", f"--file={file}", f"--dbname={source}"]
+    mkdir, touch = ["mkdir", "-p", str(last_backup.parent)], ["touch", str(last_backup)]
+    # There are password hashes in the copy, and pg_dump would let others read it.
+    return f"(umask 077 && {' && '.join(map(shlex.join, [dump, mkdir, touch]))})"
+
+
+def connection_string() -> str:
+    """The address of the database on PostgreSQL as its own programs take it, with no password."""
+    # Here, since a blog on SQLite runs without the driver.
+    from psycopg.conninfo import make_conninfo
+    from psycopg.pq import Conninfo
+
+    _, parameters = db.engine.dialect.create_connect_args(db.engine.url)
+    options = {option.keyword.decode(): option for option in Conninfo.get_defaults()}
+    # libpq marks passwords by an asterisk. What it does not know is for the driver.
+    public = {name for name, option in options.items() if option.dispchar != b"*"}
+    return make_conninfo(**{name: parameters[name] for name in parameters if name in public})

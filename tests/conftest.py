@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -141,9 +142,12 @@ def meanwhile(url, statement, person, path, **fields):
     return answers[0]
 
 
-@pytest.fixture(scope="session")
-def postgresql():
-    """A connection string, but for its database, of a PostgreSQL server of our own."""
+@contextmanager
+def postgresql_server(options):
+    """Run a PostgreSQL server of our own, which asks for passwords but on its Unix socket.
+
+    The folder of the socket.
+    """
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = programs[-1] if programs else Path(shutil.which("initdb") or "").parent
     if not (found / "initdb").is_file() or not (found / "pg_ctl").is_file():
@@ -154,18 +158,26 @@ def postgresql():
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         if user:
             shutil.chown(folder, "postgres")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=200"
 
         def run(program, *words):
             command = [*user, found / program, "-D", f"{folder}/data", *words]
             subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
 
-        run("initdb", "--auth=trust", "--username=blog", "--encoding=UTF8", "--no-sync")
+        options = f"-k {folder} -c fsync=off {options}"
+        access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        run("initdb", *access, "--username=blog", "--encoding=UTF8", "--no-sync")
         run("pg_ctl", "--wait", "-o", options, "-l", f"{folder}/log", "start")
         try:
-            yield f"postgresql://blog@/{{}}?host={folder}"
+            yield folder
         finally:
             run("pg_ctl", "--wait", "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A connection string, but for its database, of a PostgreSQL server of our own."""
+    with postgresql_server("-c listen_addresses='' -c max_connections=200") as folder:
+        yield f"postgresql://blog@/{{}}?host={folder}"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,15 +11,19 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg
 import pytest
-from conftest import Person, close, missing, on_postgresql
+from conftest import Person, close, missing, on_postgresql, postgresql_server
 
 from core import database
 from core.database import db
 
 ROOT = Path(__file__).parents[1]
 WRITERS, SECONDS = 8, 20
+# Of a PostgreSQL server that asks for it, with all that needs quoting.
+USER, WORD, NAME = "o'hara @home", "it's a p@ss:/word", "my blog/ü%"
 
 
 def run(words, url, folder, blocks="unlimited"):
@@ -186,6 +191,84 @@ def test_on_postgresql_a_backup_is_a_line_to_paste(backup, app, ann, tmp_path):
     subprocess.run(line, shell=True, check=True)
     listed = subprocess.run(["pg_restore", "-f-", tmp_path / "my copy"], capture_output=True)
     assert b"From before" in listed.stdout
+    assert (tmp_path / "instance" / "last_backup").exists()
+
+
+@pytest.fixture(scope="module")
+def strict_server():
+    """A PostgreSQL server that asks for passwords at a port: the port, and its socket's folder."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with postgresql_server(f"-c listen_addresses=127.0.0.1 -p {port}") as folder:
+        address = f"host={folder} port={port} user=blog dbname=postgres"
+        with psycopg.connect(address, autocommit=True) as connection:
+            password = WORD.replace("'", "''")
+            connection.execute(f"CREATE ROLE \"{USER}\" SUPERUSER LOGIN PASSWORD '{password}'")
+        yield port, folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://{user}:{word}@127.0.0.1:{port}/{name}",
+        "postgres://{user}:{word}@127.0.0.2,127.0.0.1:{port}/{name}",
+        "postgresql://{user}:{word}@/{name}?host=127.0.0.2:{port}&host=127.0.0.1:{port}",
+        "postgresql://{user}:{word}@/{name}?host=127.0.0.2,127.0.0.1&port={port},{port}",
+        "postgresql://{user}@127.0.0.1:{port}/{name}?password={word}&options=-c%20work_mem%3D8MB",
+        "postgresql+psycopg://{user}@/{name}?host={folder}&port={port}&sslmode=disable",
+        "postgresql://{user}:{word}@127.0.0.1:{port}/{name}?sslmode=prefer&sslpassword={word}",
+    ],
+)
+def test_what_a_backup_on_postgresql_copies_is_restored(url, strict_server, make_app, tmp_path):
+    port, folder = strict_server
+    user, word = quote(USER, safe=""), quote(WORD, safe="")
+    server = f"host={folder} port={port} user=blog dbname=postgres"
+    with psycopg.connect(server, autocommit=True) as connection:
+        for name in (NAME, "restored"):
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{name}"')
+
+    def address(name):
+        return url.format(user=user, word=word, port=port, name=quote(name, safe=""), folder=folder)
+
+    app = make_app(DATABASE_URL=address(NAME))
+    Person(app, "olga").sign_up().write(title="From before")
+    file = tmp_path / "it's a copy"
+    output = app.test_cli_runner().invoke(args=["backup", str(file)]).output
+    assert WORD not in output
+    assert word not in output
+    close(app)
+    environment = os.environ | {"PGPASSWORD": WORD}
+    subprocess.run(output.splitlines()[-1], shell=True, check=True, env=environment)
+    target = server.replace("postgres", "restored")
+    subprocess.run(["pg_restore", "--exit-on-error", f"--dbname={target}", file], check=True)
+    assert "From before" in Person(make_app(DATABASE_URL=address("restored"))).get("/").text
+
+
+@on_postgresql
+def test_a_line_for_a_backup_never_overwrites(backup, tmp_path):
+    (tmp_path / "copy").write_text("precious")
+    result = backup(tmp_path / "copy")
+    assert result.exit_code == 1
+    assert "copy exists and was left alone. Name a new file." in result.output
+
+
+@on_postgresql
+def test_on_postgresql_a_backup_is_for_its_owner_alone(backup, tmp_path):
+    shutil.which("pg_restore") or missing("pg_dump", "apt-get install postgresql-client")
+    line = backup(tmp_path / "copy").output.splitlines()[-1]
+    subprocess.run(line, shell=True, check=True)
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+
+
+@on_postgresql
+def test_a_backup_is_noted_where_the_blog_has_written_nothing(backup, tmp_path):
+    shutil.which("pg_restore") or missing("pg_dump", "apt-get install postgresql-client")
+    line = backup(tmp_path / "copy").output.splitlines()[-1]
+    shutil.rmtree(tmp_path / "instance")
+    subprocess.run(line, shell=True, check=True)
     assert (tmp_path / "instance" / "last_backup").exists()
 
 
