@@ -116,7 +116,7 @@ def using(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.filename or folder} cannot be used: {error.strerror}"
+        reason = f"{error.filename or folder} cannot be used: {os.strerror(error.errno or 0)}"
         advice = "Give it to the user that the blog runs as, or set BLOG_INSTANCE to another folder"
         raise SettingError(f"{reason}. {advice}.") from error
 

@@ -75,12 +75,13 @@ def _free_address(host: str, port: int) -> str:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, (address, *_) = found[0]
         socket.create_server((str(address), port), family=family).close()
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         advice = "BLOG_HOST is where to listen, such as 127.0.0.1, or 0.0.0.0 for all addresses"
         raise click.ClickException(f"The host {host!r} has no address. {advice}.") from error
-    except (OSError, UnicodeError) as error:
-        reason = f"{_place(host, port)} is taken or not of this machine ({error})"
-        raise click.ClickException(f"{reason}. Try another: flask serve --port 8080") from error
+    except OSError as error:
+        place, reason = _place(host, port), os.strerror(error.errno or 0)
+        sentence = f"{place} is taken or not of this machine ({reason})"
+        raise click.ClickException(f"{sentence}. Try another: flask serve --port 8080") from error
     return str(address)
 
 

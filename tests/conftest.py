@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from core.database import db
 PASSWORD = "correct horse 9"
 QUICK_HASH = "scrypt:1024:8:1"
 SECRET_KEY = "only for tests"
+USER, WORD = "o'hara @home", "it's a p@ss:/word"  # of a server that asks for passwords
 COOKIE = "blog_session_9ada1bd4"  # of a blog with that key
 # Where SQL or locking differs.
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -178,6 +180,20 @@ def postgresql():
     """A connection string, but for its database, of a PostgreSQL server of our own."""
     with postgresql_server("-c listen_addresses='' -c max_connections=200") as folder:
         yield f"postgresql://blog@/{{}}?host={folder}"
+
+
+@pytest.fixture(scope="session")
+def strict_server():
+    """A PostgreSQL server that asks for passwords at a port: the port, and its socket's folder."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with postgresql_server(f"-c listen_addresses=127.0.0.1 -p {port}") as folder:
+        address = f"host={folder} port={port} user=blog dbname=postgres"
+        with psycopg.connect(address, autocommit=True) as connection:
+            password = WORD.replace("'", "''")
+            connection.execute(f"CREATE ROLE \"{USER}\" SUPERUSER LOGIN PASSWORD '{password}'")
+        yield port, folder
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,24 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from conftest import close
+from conftest import USER, close
 
 from app import create_app
+from core.config import SettingError
+
+ROOT = Path(__file__).parents[1]
+# Root without its right to read and write whatever belongs to others, or cannot be written.
+PLAIN_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+
+
+def doctor(*words, cwd=ROOT, **environment):
+    """`flask doctor` in a process of its own: where an error is a sentence."""
+    command = [*words, sys.executable, "-m", "flask", "--app", ROOT / "wsgi.py", "doctor"]
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -105,6 +118,8 @@ def test_the_blogs_own_database_variable_goes_over_the_plain_one(make, monkeypat
         ("PROXIES", True),
         ("URL", "blog.example"),
         ("URL", "https://"),
+        ("PORT", 70000),
+        ("THREADS", 0),
         ("NEW_ACCOUNTS_MAY", "edit"),
     ],
 )
@@ -127,9 +142,159 @@ def test_a_name_may_look_like_anything(make, monkeypatch, name):
 
 
 def test_a_command_says_which_setting_is_wrong_in_a_sentence():
-    environment = os.environ | {"BLOG_SIGNUP": "perhaps"}
-    command = [sys.executable, "-m", "flask", "doctor"]
-    options = {"cwd": Path(__file__).parent.parent, "capture_output": True, "text": True}
-    result = subprocess.run(command, env=environment, **options)
+    result = doctor(BLOG_SIGNUP="perhaps")
     assert result.returncode == 1
     assert result.stderr == "Error: BLOG_SIGNUP is one of these words: open invite closed.\n"
+
+
+def test_another_folder_can_be_the_instance_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("BLOG_INSTANCE", str(tmp_path / "mine" / "blog"))
+    close(create_app())
+    names = {path.name for path in (tmp_path / "mine" / "blog").iterdir()}
+    assert names >= {"blog.db", "secret_key"}
+    assert stat.S_IMODE((tmp_path / "mine" / "blog").stat().st_mode) == 0o700
+
+
+def test_an_instance_folder_without_a_slash_lies_in_the_folder_of_the_blog(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLOG_INSTANCE", "mine")
+    app = create_app(SECRET_KEY="x", DATABASE_URL=f"sqlite:///{tmp_path / 'blog.db'}")
+    close(app)
+    assert app.instance_path == str(ROOT / "mine")
+
+
+def test_the_instance_folder_is_made_when_something_is_written(make, tmp_path, postgresql):
+    make(SECRET_KEY="x", DATABASE_URL=postgresql.format("postgres")).test_client().get("/")
+    assert not (tmp_path / "instance").exists()
+
+
+@pytest.mark.parametrize("modes", [(0o000, 0o700), (0o700, 0o000)])
+def test_a_folder_of_another_user_is_named(tmp_path, modes):
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    (folder / "config.toml").touch(mode=modes[1])
+    folder.chmod(modes[0])
+    result = doctor(*PLAIN_USER, BLOG_INSTANCE=str(folder))
+    folder.chmod(0o700)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: {folder}/config.toml cannot be used: Permission denied. Give it to the user that "
+        "the blog runs as, or set BLOG_INSTANCE to another folder.\n"
+    )
+
+
+def test_an_instance_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "instance").mkdir(mode=0o500)
+    result = doctor(*PLAIN_USER, BLOG_INSTANCE=str(tmp_path / "instance"))
+    assert result.returncode == 1
+    assert f"{tmp_path}/instance" in result.stderr
+    assert "cannot be used: Permission denied." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_fine_where_nothing_is(tmp_path):
+    (tmp_path / "instance").mkdir(mode=0o500)
+    settings = {
+        "BLOG_INSTANCE": str(tmp_path / "instance"),
+        "BLOG_SECRET_KEY": "x",
+        "BLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'blog.db'}",
+    }
+    assert doctor(*PLAIN_USER, **settings).returncode == 0
+
+
+def test_a_key_is_made_on_disks_without_hard_links(make, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert make().config["SECRET_KEY"] == make().config["SECRET_KEY"]
+    key = tmp_path / "instance" / "secret_key"
+    assert len(key.read_text()) == 64
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_a_file_of_settings_that_is_not_toml_is_named(make, tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "config.toml").write_text("NAME = My blog")
+    with pytest.raises(SettingError, match=r"config\.toml is not in TOML: .*line 1"):
+        make()
+
+
+@pytest.mark.parametrize("name", ["BLOG_DATABASE_URL", "DATABASE_URL"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_url_of_the_database_is_an_error(make, monkeypatch, name, value):
+    monkeypatch.delenv("BLOG_DATABASE_URL", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match=f"^{name} is set, but empty. Unset it"):
+        make()
+
+
+def test_settings_are_read_from_a_file_of_the_environment(tmp_path):
+    (tmp_path / ".env").write_text("BLOG_SIGNUP=perhaps\n")
+    result = doctor(cwd=tmp_path)
+    assert result.stderr == "Error: BLOG_SIGNUP is one of these words: open invite closed.\n"
+
+
+# The part of the URL, and what is wrong with it.
+WRONG_URLS = [
+    ("begins with mysql://", "mysql://host/name"),
+    ("begins with Postgres://", "Postgres://host/name"),
+    ("begins with postgresql\\+psycopg2://", "postgresql+psycopg2://host/name"),
+    ("has no scheme", "blog.db"),
+    ("has no scheme", "postgresql:/host/name"),
+    ("names no file", "sqlite://"),
+    ("names no file", "sqlite:///:memory:"),
+    ("names no file", "sqlite://blog.db"),
+    ("no folder .*/instance/none", "sqlite:///none/blog.db"),
+    ("wrong port", "postgresql://u:secret@127.0.0.1:five/name"),
+    ("an @ in its password", "postgresql://u:sec@ret@127.0.0.1/name"),
+    ("its host: .*nowhere.invalid", "postgresql://u:secret@nowhere.invalid/name"),
+    ("its host or port: .*refused", "postgresql://u:secret@127.0.0.1:1/name"),
+    ("its port: .*99999", "postgresql://u:secret@127.0.0.1:99999/name"),
+    ("its options after the \\?: .*schema", "postgresql://u:secret@127.0.0.1/name?schema=public"),
+    ("its TLS: .*sslmode", "postgresql://u:secret@127.0.0.1/name?sslmode=perhaps"),
+]
+
+
+@pytest.mark.parametrize(("sentence", "url"), WRONG_URLS, ids=[url for _, url in WRONG_URLS])
+def test_the_part_of_the_databases_url_that_is_wrong_is_named(make, sentence, url):
+    with pytest.raises(SettingError, match=sentence) as raised:
+        make(DATABASE_URL=url)
+    assert "sec" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "old", "new"),
+    [
+        ("user or password: .*stranger", "blog@", "stranger:secret@"),
+        ("name of the database: .*absent", "/postgres", "/absent"),
+    ],
+)
+def test_what_a_postgresql_server_refuses_is_named(make, postgresql, sentence, old, new):
+    url = postgresql.format("postgres").replace(old, new)
+    with pytest.raises(SettingError, match=sentence) as raised:
+        make(DATABASE_URL=url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "rest"),
+    [
+        ("user or password: .*password", f"{quote(USER)}:wrong@127.0.0.1:{{}}/postgres"),
+        ("user or password: .*password", f"{quote(USER)}@127.0.0.1:{{}}/postgres"),
+        ("TLS: .*SSL", f"{quote(USER)}:wrong@127.0.0.1:{{}}/postgres?sslmode=require"),
+    ],
+)
+def test_what_a_postgresql_server_wants_is_named(make, strict_server, sentence, rest):
+    port, _ = strict_server
+    with pytest.raises(SettingError, match=sentence):
+        make(DATABASE_URL=f"postgresql://{rest.format(port)}")
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "postgresql://u:secret@127.0.0.1:1/name"])
+def test_a_wrong_url_of_the_database_is_a_sentence_for_people(url):
+    result = doctor(BLOG_DATABASE_URL=url)
+    assert result.returncode == 1
+    assert re.fullmatch(r"Error: BLOG_DATABASE_URL .*\.\n", result.stderr)

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from conftest import missing, on_postgresql
+from conftest import Person, missing, on_both, on_postgresql
 from test_backup import run
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
@@ -142,6 +142,54 @@ def test_a_key_that_others_can_read_is_named(doctor, trace, name):
     assert result.output == f"Wrong: Others on this machine can read {path}. Run chmod 600 on it.\n"
     path.chmod(0o600)
     assert doctor().exit_code == 0
+
+
+NO_ACCOUNT = "Risky: There is no account, and the first one will own the blog."
+NEW_KEY = "The secret key is not the one that this database was used with."
+
+
+@pytest.mark.parametrize(
+    "settings", [{"URL": "https://blog.example", "PROXIES": 1}, {"HOST": "0.0.0.0"}]
+)
+def test_a_blog_without_accounts_is_named_in_public(make_app, doctor, settings, tmp_path):
+    assert NO_ACCOUNT in (output := doctor(**settings).output)
+    assert f"this is another database: {tmp_path / 'blog.db'}" in output
+    Person(make_app(), "olga").sign_up()
+    assert NO_ACCOUNT not in doctor(**settings).output
+
+
+def test_a_blog_without_accounts_is_named_in_the_folder_that_may_be_lost(doctor, trace):
+    assert NO_ACCOUNT in doctor(DATABASE_URL=f"sqlite:///{trace.with_name('blog.db')}").output
+
+
+@on_both
+def test_another_secret_key_is_named_until_it_is_accepted(make_app, doctor, caplog):
+    Person(make_app(), "olga").sign_up()
+    assert doctor().output == "All is well.\n"
+    assert NEW_KEY not in caplog.text
+    result = doctor(SECRET_KEY="another")
+    assert result.exit_code == 1
+    assert f"Wrong: {NEW_KEY}" in result.output
+    assert "flask doctor --accept-key" in caplog.text
+    app = make_app(**WELL, SECRET_KEY="another")
+    accepted = app.test_cli_runner().invoke(args=["doctor", "--accept-key"])
+    assert accepted.output == "All is well.\n"
+    caplog.clear()
+    assert doctor(SECRET_KEY="another").output == "All is well.\n"
+    assert caplog.text == ""
+    assert f"Wrong: {NEW_KEY}" in doctor().output
+
+
+def test_before_the_first_account_any_key_will_do(make_app, doctor):
+    doctor(SECRET_KEY="another")
+    Person(make_app(), "olga").sign_up()
+    assert doctor().output == "All is well.\n"
+
+
+def test_the_secret_key_is_not_in_the_database(make_app, doctor, tmp_path):
+    Person(make_app(SECRET_KEY="easily-found"), "olga").sign_up()
+    doctor(SECRET_KEY="easily-found")
+    assert b"easily-found" not in (tmp_path / "blog.db").read_bytes()
 
 
 def test_a_proxy_that_does_its_work_is_seen(make_app, behind_https, trace):

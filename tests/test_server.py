@@ -28,22 +28,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(tmp_path, *words, **environment):
+def start(tmp_path, *words, command=(), **environment):
     """The server's process, where Make would find it, which leads a group of its own."""
     defaults = {
         "BLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'blog.db'}",
         "BLOG_SECRET_KEY": "only for tests",
     }
     environment = os.environ | defaults | environment
-    command = [Path(sys.executable).parent / recipe()[0], *recipe()[1:], *words]
+    command = [*(command or [Path(sys.executable).parent / recipe()[0], *recipe()[1:]]), *words]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **options)
 
 
 @contextmanager
-def running(tmp_path, port, *words, host="127.0.0.1", **environment):
+def running(tmp_path, port, *words, host="127.0.0.1", command=(), **environment):
     """The server's process, once it answers at the port."""
-    process = start(tmp_path, *words, **environment)
+    process = start(tmp_path, *words, command=command, **environment)
     try:
         deadline = time.monotonic() + 20
         while not answers(port, host) and time.monotonic() < deadline:
@@ -101,6 +101,8 @@ def test_the_server_answers_and_stops_cleanly(tmp_path, stop):
         ("--host 127.0.0.1", {"BLOG_PORT": "{port}", "BLOG_HOST": "192.0.2.1"}),
         ("", {"BLOG_PORT": "{port}", "PORT": "1"}),
         ("", {"PORT": "{port}"}),
+        ("--host localhost", {"PORT": "{port}", "HOST": "192.0.2.1"}),
+        ("", {"PORT": "{port}", "HOST": "nowhere.invalid"}),
     ],
 )
 def test_the_server_listens_where_it_is_told(tmp_path, words, environment):
@@ -117,6 +119,76 @@ def test_the_server_listens_at_an_address_of_ipv6(tmp_path):
         assert status(port, "GET", "/feed.xml", host="::1") == 200
         headers = {"Host": "localhost"}
         assert status(port, "GET", "/feed.xml", headers=headers, host="::1") == 400
+
+
+def test_at_all_addresses_of_ipv6_those_of_ipv4_are_served_too(tmp_path):
+    port = free_port()
+    with running(tmp_path, port, "--host", "::", "--port", str(port)):
+        assert status(port, "GET", "/healthz", host="::1") == 200
+        assert status(port, "GET", "/healthz") == 200
+
+
+def test_the_file_of_the_app_is_a_program_that_serves(tmp_path):
+    port = free_port()
+    command = [sys.executable, ROOT / "app.py"]
+    with running(tmp_path, port, "--port", str(port), command=command):
+        assert status(port, "GET", "/healthz") == 200
+
+
+def test_the_line_for_platforms_serves_at_all_addresses(tmp_path):
+    port = free_port()
+    command = (ROOT / "Procfile").read_text().removeprefix("web: ").split()
+    command[0] = sys.executable
+    with running(tmp_path, port, command=command, PORT=str(port)) as process:
+        words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+        assert status(port, "GET", "/healthz") == 200
+    assert words[words.index("--host") + 1] == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("nowhere.invalid", "The host 'nowhere.invalid' has no address."),
+        ("no..name", "The host 'no..name' has no address."),
+        ("192.0.2.1", "192.0.2.1:{port} is taken or not of this machine"),
+        ("2001:db8::1", "[2001:db8::1]:{port} is taken or not of this machine"),
+    ],
+)
+def test_a_host_that_is_none_is_said_in_a_sentence(tmp_path, host, sentence):
+    port = str(free_port())
+    process = start(tmp_path, "--host", host, "--port", port)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.decode().startswith(f"Error: {sentence.format(port=port)}")
+    assert errors.count(b"\n") == 1
+
+
+def test_a_worker_that_is_killed_is_started_again(tmp_path):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)) as process:
+        assert status(port, "GET", "/healthz") == 200
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        before = children.read_text().split()
+        [os.kill(int(child), signal.SIGKILL) for child in before]
+        deadline = time.monotonic() + 30
+        while children.read_text().split() in (before, []) or not answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert status(port, "GET", "/healthz") == 200
+
+
+def test_a_new_database_is_one_line_in_the_log(tmp_path):
+    port = free_port()
+    with running(tmp_path, port, "--port", str(port)) as process:
+        status(port, "GET", "/")
+        process.terminate()
+        output, errors = process.communicate(timeout=15)
+    first, second = output.decode().splitlines()
+    assert first.endswith(
+        f"A new database was made: {tmp_path / 'blog.db'}. The first account will own the blog."
+    )
+    assert second == f"The blog is at http://127.0.0.1:{port}: Ctrl-C stops it."
+    assert errors == b""
 
 
 def test_no_slash_leads_to_another_host(tmp_path):
