@@ -11,20 +11,24 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from ast import literal_eval
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
-from conftest import missing
+from conftest import Person, missing
 from playwright.sync_api import expect
 from test_browser import add_picture, browser, chromium, comment, follow, sign_up  # noqa: F401
+from test_proxy import PICTURES, Place, certificate, proxied  # noqa: F401
 from test_server import ROOT, answers, free_port, status
+from werkzeug.datastructures import FileStorage
 
 # One worker builds the image, once.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image")]
@@ -266,3 +270,24 @@ def test_nothing_is_written_outside_the_volume(image, volume, browser, tmp_path)
         container.stop()
     paths = [image.root, *image.root.rglob("*")]
     assert [path for path in paths if path.lstat().st_ctime > before] == []
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_large_pictures_come_through_a_proxy(image, volume, name, certificate, tmp_path):  # noqa: F811
+    """One is taken, and of one the blog says what is too large about it."""
+    blog = free_port()
+    with proxied(tmp_path, name, "", certificate, blog) as (port, http_port):
+        settings = {"BLOG_URL": f"https://localhost:{port}", "BLOG_PROXIES": 1, "BLOG_PORT": blog}
+        context = ssl.create_default_context(cafile=certificate[0])
+        with running_image(image, volume, **settings):
+            place = Place(settings["BLOG_URL"], port, http_port, blog, settings, context)
+            lara = Person(place, "lara").sign_up()
+            assert [send_picture(lara, *expected) for expected in PICTURES[:2]] == [True, True]
+
+
+def send_picture(person, picture, status, sentence):
+    """Whether the blog answers so to a new post's picture."""
+    fields = {"body": "A text.", "action": "picture"}
+    fields["picture"] = FileStorage(BytesIO(picture), "picture.png")
+    answer = person.send("/posts/new", **fields)
+    return (answer.status_code, sentence in answer.text) == (status, True)
