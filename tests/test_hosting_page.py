@@ -26,7 +26,7 @@ TEXT = (ROOT / "docs" / "hosting.md").read_text()
 BLOCK = re.compile(r"^(#+ .+)$|^```(.*)\n([\s\S]*?)^```$", re.MULTILINE)
 FAULTS = TEXT.partition("## When something is wrong")[2].partition("\n## ")[0]
 # What a test cannot do to the machine that it runs on. The files in deploy/ have their own tests.
-SYSTEM = {"apt-get", "docker", "git", "heroku", "printf", "sed", "systemctl"}
+SYSTEM = {"apt-get", "docker", "git", "heroku", "ln", "printf", "sed", "systemctl"}
 SERVES = re.compile(r"\b(make run|flask serve|gunicorn|waitress|uwsgi|python app\.py)\b")
 SECONDS_MAX = 300  # for the commands of a heading, on a busy machine
 SYSTEM_PYTHON = Path("/usr/lib/python3/dist-packages")  # Debian's gunicorn and waitress
@@ -36,6 +36,11 @@ SCRIPTS = {
     "gunicorn": "from gunicorn.app.wsgiapp import run",
     "waitress-serve": "from waitress.runner import run",
 }
+# Tells make that the environment of the copy is whole.
+MARK = """
+from core import environment
+environment.MARK.write_text(environment.purpose(["requirements.txt"]))
+"""
 # Bash that starts a server, adds its home page to a file, and stops it.
 SERVED = """
 set -euo pipefail
@@ -120,7 +125,7 @@ def project(tmp_path):
         script = clone / ".venv" / "bin" / name
         script.write_text(f"#!{clone}/.venv/bin/python\n{code}\nrun()\n")
         script.chmod(0o700)
-    (clone / ".venv" / "run").touch()
+    subprocess.run(["python3", "-c", MARK], cwd=clone, check=True)
     shutil.which("uwsgi") or missing("uWSGI", "apt-get install uwsgi uwsgi-plugin-python3")
     return clone
 
@@ -161,7 +166,6 @@ def run_page(heading, project, databases, tmp_path):
 
     def real(text):
         text = databases(text).replace("8000", port).replace("/opt/blog", str(project))
-        text = text.replace("/var/lib/blog", str(project / "instance"))
         text = text.replace("/etc/blog.env", os.devnull)
         return text.replace("uwsgi --", "uwsgi --plugin python3 --")  # Debian has it in two parts
 
