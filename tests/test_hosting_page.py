@@ -27,7 +27,7 @@ BLOCK = re.compile(r"^(#+ .+)$|^```(.*)\n([\s\S]*?)^```$", re.MULTILINE)
 FAULTS = TEXT.partition("## When something is wrong")[2].partition("\n## ")[0]
 # What a test cannot do to the machine that it runs on. The files in deploy/ have their own tests.
 SYSTEM = {"apt-get", "docker", "git", "heroku", "ln", "printf", "sed", "systemctl"}
-SERVES = re.compile(r"\b(make run|flask serve|gunicorn|waitress|uwsgi|python app\.py)\b")
+SERVES = re.compile(r"\b(make run|flask serve|gunicorn|waitress|uwsgi|apache2)\b")
 SECONDS_MAX = 300  # for the commands of a heading, on a busy machine
 SYSTEM_PYTHON = Path("/usr/lib/python3/dist-packages")  # Debian's gunicorn and waitress
 # What the commands in the environment of the copy do, which pip writes elsewhere.
@@ -52,6 +52,18 @@ served() {
   kill -- -$server
   wait $server || true
 }
+"""
+# What Apache's own files say, for another folder and port.
+APACHE = """
+ServerRoot /opt/blog
+ServerName localhost
+Listen 127.0.0.1:8000
+PidFile apache2.pid
+ErrorLog /dev/stderr
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule wsgi_module /usr/lib/apache2/modules/mod_wsgi.so
+WSGISocketPrefix /opt/blog/wsgi
 """
 GET = """
 import os, sys, urllib.request
@@ -160,8 +172,18 @@ def fill(project, url):
     close(app)
 
 
-def run_page(heading, project, databases, tmp_path):
+def run_page(heading, project, databases):
     """Run the heading's commands in the project; the home pages of the servers among them."""
+    files = {
+        info[1]: code
+        for title, info, code in RUN
+        if title == heading and IS_FILE.fullmatch(info[-1])
+    }
+    return run(lines_of(heading), files, project, databases)
+
+
+def run(lines, files, project, databases):
+    """Run the lines in the project, with these files; the home pages of the servers among them."""
     port = str(free_port())
 
     def real(text):
@@ -169,12 +191,11 @@ def run_page(heading, project, databases, tmp_path):
         text = text.replace("/etc/blog.env", os.devnull)
         return text.replace("uwsgi --", "uwsgi --plugin python3 --")  # Debian has it in two parts
 
-    for title, info, code in RUN:
-        if title == heading and IS_FILE.fullmatch(info[-1]):
-            (project / info[1]).write_text(real(code))
-    lines = [real(line) for line in lines_of(heading)]
+    for name, code in files.items():
+        (project / name).write_text(real(code))
+    lines = [real(line) for line in lines]
     lines = [f"served {shlex.quote(x)}" if SERVES.search(x) else x for x in lines]
-    pages = tmp_path / "pages"
+    pages = project / "pages"
     pages.touch()
     own = {"BLOG_PORT": port, "BLOG_PAGES": str(pages), "BLOG_GET": GET}
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -185,13 +206,27 @@ def run_page(heading, project, databases, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading != MOVE])
-def test_the_commands_of_the_page_do_what_they_say(heading, project, databases, tmp_path):
+def test_the_commands_of_the_page_do_what_they_say(heading, project, databases):
     fill(project, databases(BEFORE.get(heading, SQLITE)))
     (project / "folder-of-markdown").mkdir()
     (project / "folder-of-markdown" / "other.md").write_text("---\ntitle: Other\n---\nx")
-    pages = run_page(heading, project, databases, tmp_path)
+    pages = run_page(heading, project, databases)
     assert [page for page in pages if "Written before" not in page] == []
     assert len(pages) == sum(bool(SERVES.search(line)) for line in lines_of(heading))
+
+
+@pytest.mark.slow
+def test_apache_serves_the_blog_by_the_lines_of_the_page(project, databases):
+    Path("/usr/sbin/apache2").exists() or missing("Apache", "apt-get install apache2")
+    wsgi = Path("/usr/lib/apache2/modules/mod_wsgi.so")
+    wsgi.exists() or missing("mod_wsgi", "apt-get install libapache2-mod-wsgi-py3")
+    fill(project, SQLITE)
+    files = {"apache2.conf": "\n".join([APACHE, *re.findall("`(WSGI[^`]+)`", TEXT)])}
+    # mod_wsgi does not run as root: it is somebody else, to whom root's files belong.
+    somebody = "unshare --user --map-user=1000 --map-group=1000 " * (os.geteuid() == 0)
+    serve = f"{somebody}/usr/sbin/apache2 -f /opt/blog/apache2.conf -D FOREGROUND"
+    (page,) = run([serve], files, project, databases)
+    assert "Written before" in page
 
 
 @pytest.mark.parametrize("sentence", re.findall(r"^\|[^|]*\| `([^`]+)` \|", FAULTS, re.MULTILINE))
@@ -214,9 +249,9 @@ def test_every_block_of_the_page_is_run_or_for_the_system():
 
 
 @pytest.mark.slow
-def test_a_blog_moves_to_postgresql_and_home_with_all_that_is_in_it(project, databases, tmp_path):
+def test_a_blog_moves_to_postgresql_and_home_with_all_that_is_in_it(project, databases):
     fill(project, SQLITE)
-    pages = run_page(MOVE, project, databases, tmp_path)
+    pages = run_page(MOVE, project, databases)
     assert ["Written before" in page for page in pages] == [True, True]
     there, home = project.glob("blog-*.zip")
     assert there.read_bytes() == home.read_bytes()

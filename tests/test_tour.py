@@ -16,7 +16,13 @@ NAME = re.compile(
 )
 FILES = "py md html toml png css txt".split()
 PATH = re.compile(rf"`((?:\w[\w.-]*/)*[\w.-]+\.(?:{'|'.join(FILES)})|(?:\w+/)+)`")
+FRAGMENT = re.compile(r"\]\(((?!https?:)[^)#]*)#([^)]+)\)")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)[^)]*\)")
+FRAGMENTS = [
+    (document, *link)
+    for document in [*DOCUMENTS, ROOT / "SECURITY.md"]
+    for link in FRAGMENT.findall(document.read_text())
+]
 NOT_YET = {"extras/likes.py", "templates/likes/button.html", "templates/likes/count.html"}
 NOT_YET |= {"migrations/versions/likes_1.py", "instance/config.toml", "instance/", "config.toml"}
 
@@ -30,6 +36,18 @@ def test_every_name_of_the_tour_exists():
     names = {pair for pair in found if pair[1] not in FILES}
     assert len(names) > 30
     assert [pair for pair in sorted(names) if not exists(*pair)] == []
+
+
+def slug(heading):
+    """The fragment by which a heading is linked."""
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+
+
+@pytest.mark.parametrize(("document", "path", "fragment"), FRAGMENTS)
+def test_every_heading_that_is_linked_exists(document, path, fragment):
+    linked = document.parent / path if path else document
+    headings = re.findall("^#+ (.+)$", linked.read_text(), re.MULTILINE)
+    assert fragment in map(slug, headings)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
