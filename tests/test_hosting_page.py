@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from conftest import QUICK_HASH, Person, close, execute, missing
 from PIL import Image
 from test_new_field import ROOT, SOURCES
@@ -240,6 +241,14 @@ def test_what_the_page_leaves_to_the_system_needs_the_system():
     blocks = [code for _, info, code in BLOCKS if info[1:] == ["system"]]
     lines = [line for code in blocks for line in code.replace("\\\n", "").splitlines()]
     assert {shlex.split(line)[0] for line in lines} <= SYSTEM
+
+
+def test_the_containers_of_the_page_are_in_the_compose_files():
+    files = [yaml.safe_load(path.read_text()) for path in (ROOT / "deploy").glob("compose*.yaml")]
+    services = {name for file in files for name in file["services"]}
+    words = r"docker compose .*?(?:exec|run|cp)(?: -T| --rm)* ([\w-]+)"
+    assert {*re.findall(words, TEXT)} == {"blog", "database"}
+    assert {"blog", "blog-1", "blog-2", "database"} <= services
 
 
 def test_every_block_of_the_page_is_run_or_for_the_system():
