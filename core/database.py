@@ -172,8 +172,8 @@ def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
 
 
 def location() -> str:
-    """Where the database is: the file, or the URL without its password."""
-    url = db.engine.url
+    """Where the database is: the file, or the URL without its passwords."""
+    url = db.engine.url.difference_update_query(["password", "sslpassword"])
     return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
 
 

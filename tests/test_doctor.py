@@ -180,6 +180,14 @@ def test_another_secret_key_is_named_until_it_is_accepted(make_app, doctor, capl
     assert f"Wrong: {NEW_KEY}" in doctor().output
 
 
+@on_postgresql
+def test_where_the_database_is_does_not_tell_its_password(make_app, doctor, database_url):
+    url = database_url.replace("blog@", "blog:hidden-word@") + "&password=hidden-word"
+    output = doctor(DATABASE_URL=url, HOST="0.0.0.0").output
+    assert "this is another database: postgresql://" in output
+    assert "hidden-word" not in output
+
+
 def test_before_the_first_account_any_key_will_do(make_app, doctor):
     doctor(SECRET_KEY="another")
     Person(make_app(), "olga").sign_up()
