@@ -17,7 +17,6 @@ import sys
 import time
 from ast import literal_eval
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -26,9 +25,8 @@ import pytest
 from conftest import Person, missing
 from playwright.sync_api import expect
 from test_browser import add_picture, browser, chromium, comment, follow, sign_up  # noqa: F401
-from test_proxy import PICTURES, Place, certificate, proxied  # noqa: F401
+from test_proxy import PICTURES, Place, certificate, proxied, send_picture  # noqa: F401
 from test_server import ROOT, answers, free_port, status
-from werkzeug.datastructures import FileStorage
 
 # One worker builds the image, once.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image")]
@@ -283,11 +281,3 @@ def test_large_pictures_come_through_a_proxy(image, volume, name, certificate, t
             place = Place(settings["BLOG_URL"], port, http_port, blog, settings, context)
             lara = Person(place, "lara").sign_up()
             assert [send_picture(lara, *expected) for expected in PICTURES[:2]] == [True, True]
-
-
-def send_picture(person, picture, status, sentence):
-    """Whether the blog answers so to a new post's picture."""
-    fields = {"body": "A text.", "action": "picture"}
-    fields["picture"] = FileStorage(BytesIO(picture), "picture.png")
-    answer = person.send("/posts/new", **fields)
-    return (answer.status_code, sentence in answer.text) == (status, True)

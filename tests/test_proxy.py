@@ -355,20 +355,25 @@ def padded(size):
     return file.getvalue().ljust(size, b"\0")
 
 
-@everywhere
-@pytest.mark.parametrize(
-    ("make", "size", "status", "sentence"),
-    [
-        (noise, 7 * MB, 200, "The picture is at the end of the text."),
-        (padded, 15 * MB, 422, "This picture has 8000 by 5000 pixels; the blog takes at most 25"),
-        (padded, 26 * MB, 422, "This file is larger than 24 MiB. Make the picture smaller first."),
-        (padded, 34 * MB, 413, "That is more than the blog takes at once."),
-    ],
-)
-def test_what_is_too_large_is_said_by_the_blog(place, writer, make, size, status, sentence):
+PICTURES = [
+    (noise, 7 * MB, 200, "The picture is at the end of the text."),
+    (padded, 15 * MB, 422, "This picture has 8000 by 5000 pixels; the blog takes at most 25"),
+    (padded, 26 * MB, 422, "This file is larger than 24 MiB. Make the picture smaller first."),
+    (padded, 34 * MB, 413, "That is more than the blog takes at once."),
+]
+
+
+def send_picture(person, make, size, status, sentence):
+    """Whether the blog answers so to a new post's picture."""
     picture = FileStorage(BytesIO(make(size)), "picture.png")
-    answer = writer.send("/posts/new", body="A text.", action="picture", picture=picture)
-    assert (answer.status_code, sentence in answer.text) == (status, True)
+    answer = person.send("/posts/new", body="A text.", action="picture", picture=picture)
+    return (answer.status_code, sentence in answer.text) == (status, True)
+
+
+@everywhere
+@pytest.mark.parametrize("expected", PICTURES, ids=["taken", "wide", "large", "huge"])
+def test_what_is_too_large_is_said_by_the_blog(place, writer, expected):
+    assert send_picture(writer, *expected)
 
 
 @both
