@@ -61,7 +61,7 @@ http {{
 """
 SIGN_UPS = 5  # an hour from one address: extras/limits.py
 MB = 1_000_000
-SLOW = 20  # clients, more than the blog has threads
+SLOW = 40  # clients; half of them are more than the blog has threads
 PLACES = [
     *(("nginx", ""), ("nginx", "/blog"), ("stripping nginx", "/blog")),
     *(("caddy", ""), ("caddy", "/blog"), ("newest caddy", "")),
@@ -538,6 +538,18 @@ def test_slow_clients_do_not_stop_readers(place):
         began = time.monotonic()
         assert {Person(place).get("/login").status_code for _ in range(5)} == {200}
         assert time.monotonic() - began < 2
+
+
+@each
+def test_the_blog_gets_no_request_before_it_is_whole(name, tmp_path, certificate):
+    with socket.create_server(("127.0.0.1", 0)) as blog:
+        blog.settimeout(1)
+        upstream = blog.getsockname()[1]
+        with proxied(tmp_path, name, "", certificate, upstream) as (port, http_port):
+            context = ssl.create_default_context(cafile=certificate[0])
+            place = Place(f"https://localhost:{port}", port, http_port, upstream, {}, context)
+            with slow_clients(place), pytest.raises(TimeoutError):
+                blog.accept()
 
 
 def visiting(place, ends, statuses, writes):
