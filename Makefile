@@ -17,7 +17,7 @@ test:
 
 test-slow: node_modules/.installed
 	$(SET_UP) tests/requirements.txt
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 
 check:
 	$(SET_UP) tests/requirements.txt
