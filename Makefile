@@ -4,31 +4,30 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-# Makes .venv, unless it is there and for this folder, this Python and these packages.
-SET_UP = @$(PYTHON) -m core.environment requirements.txt
-
-run:
-	$(SET_UP)
+run: .venv/run
 	@exec $(BIN)/python -m flask serve
 
-test:
-	$(SET_UP) tests/requirements.txt
+test: .venv/test
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: node_modules/.installed
-	$(SET_UP) tests/requirements.txt
+test-slow: .venv/test node_modules/.installed
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 
-check:
-	$(SET_UP) tests/requirements.txt
+check: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 # make bench OPTIONS="--rounds 1 --seconds 1", or OPTIONS="--scale 100000"
-bench:
-	$(SET_UP)
+bench: .venv/run
 	@$(BIN)/python -m bench $(OPTIONS)
+
+# What is whole, of this folder and this Python, and has the tested versions, stays as it is.
+.venv/run:
+	@$(PYTHON) -m core.environment requirements.txt
+
+.venv/test:
+	@$(PYTHON) -m core.environment requirements.txt tests/requirements.txt
 
 # The newest versions within the ranges. Run it by Python 3.11: newer ones take what it takes.
 # Only Python 3.11.2 asks for async-timeout, and Windows for colorama.
@@ -43,4 +42,4 @@ node_modules/.installed: package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock && touch $@ \
 		|| echo "Without npm, the HTML checker, Lighthouse and the examples of CommonMark are missing."
 
-.PHONY: run test test-slow check bench update
+.PHONY: .venv/run .venv/test run test test-slow check bench update

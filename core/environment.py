@@ -1,8 +1,8 @@
 """Make `.venv` for the Makefile: `python3 -m core.environment requirements.txt`.
 
-An environment works only in the folder and by the Python that it was made for, and only if its
-making came to an end. Any other is made anew. This runs before anything is installed, and by any
-Python 3.
+An environment works only in the folder and by the Python that it was made for, and only if what
+was done to it came to an end. Any other is made anew. This runs before anything is installed, and
+by any Python 3.
 """
 
 import fcntl
@@ -19,9 +19,8 @@ FOLDER = ROOT / ".venv"
 PYTHON = FOLDER / "bin" / "python"
 MARK = FOLDER / "made-for"  # written last: what has none is not whole
 CONSTRAINTS = ROOT / "constraints.txt"
-OFFLINE = "connection broken"  # in what pip says of each try to reach its index
 NETWORK = (
-    "The packages cannot be fetched. Is this machine online? "
+    "Is this machine online? "
     "If it needs a proxy, name it and run make again: export HTTPS_PROXY=http://host:port"
 )
 TAKE_OVER = "If root began here, make the folder yours: sudo chown -R $(id -un) ."
@@ -47,33 +46,30 @@ def main() -> None:
 
 def make(files: list[str]) -> None:
     """Make the environment with these files of requirements, unless it is there."""
-    wanted = purpose(files)
+    version = ".".join(map(str, sys.version_info[:2]))
+    place = "\n".join([str(ROOT), sys.base_prefix, version, ""])
+    versions = "".join((ROOT / file).read_text("utf-8") for file in [CONSTRAINTS.name, *files])
     with CONSTRAINTS.open() as lock:
         with suppress(OSError):  # file systems without locks
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one makes it
-        if is_whole(wanted):
+        if is_for(place + versions):
             return
         sys.stdout.write("Installing packages into .venv: this takes a minute.\n")
         sys.stdout.flush()
-        venv.create(FOLDER, clear=True, symlinks=True)
-        run(lock, "ensurepip", "--default-pip")
+        if not is_for(place):
+            venv.create(FOLDER, clear=True, symlinks=True)
+            run(lock, "ensurepip", "--default-pip")
+        MARK.unlink(missing_ok=True)
         options = [word for file in files for word in ("-r", file)]
         run(lock, "pip", "install", "--quiet", *options, "-c", CONSTRAINTS.name)
-        MARK.write_text(wanted, "utf-8", "surrogateescape")
+        MARK.write_text(place + versions, "utf-8", "surrogateescape")
 
 
-def purpose(files: list[str]) -> str:
-    """What the environment is for: folder, Python, versions, requirements."""
-    version = ".".join(map(str, sys.version_info[:2]))
-    texts = [(ROOT / file).read_text("utf-8") for file in [CONSTRAINTS.name, *files]]
-    return "\n".join([str(ROOT), sys.base_prefix, version, *texts])
-
-
-def is_whole(wanted: str) -> bool:
-    """Whether there is an environment for this purpose; that of the tests is for the blog, too."""
-    # A link whose end is gone is no file.
+def is_for(purpose: str) -> bool:
+    """Whether a whole environment was made for this; that of the tests is for the blog, too."""
     made = MARK.read_text("utf-8", "surrogateescape") if MARK.is_file() else ""
-    return PYTHON.is_file() and made.startswith(wanted)
+    # A link whose end is gone is no file.
+    return PYTHON.is_file() and made.startswith(purpose)
 
 
 def run(lock: IO[str], module: str, *words: str) -> None:
@@ -93,12 +89,11 @@ def run(lock: IO[str], module: str, *words: str) -> None:
 
 
 def explain(output: str) -> str:
-    """The sentence for what pip says."""
-    if OFFLINE in output:
-        return NETWORK
+    """The sentence for what pip says, which is an odd one without a network."""
     lines = [line for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR: ")] or lines or ["nothing"]
-    return f"The packages could not be installed. pip says: {errors[-1].removeprefix('ERROR: ')}"
+    errors = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:] or ["nothing"]
+    reason = f"The packages could not be installed. pip says: {errors[0].removeprefix('ERROR: ')}"
+    return reason if "[Errno " in reason else f"{reason} {NETWORK}"
 
 
 if __name__ == "__main__":
