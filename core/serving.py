@@ -77,6 +77,7 @@ def _free_address(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, (address, *_) = found[0]
+        _claim(f"\0blog {address} {port}")
         socket.create_server((str(address), port), family=family).close()
     except (socket.gaierror, UnicodeError) as error:
         advice = "BLOG_HOST is where to listen, such as 127.0.0.1, or 0.0.0.0 for all addresses"
@@ -86,6 +87,16 @@ def _free_address(host: str, port: int) -> str:
         sentence = f"{place} is taken or not of this machine ({reason})"
         raise click.ClickException(f"{sentence}. Try another: flask serve --port 8080") from error
     return str(address)
+
+
+def _claim(name: str) -> None:
+    """Keep the port from a start at the same moment, else OSError: Granian's would share it."""
+    if sys.platform != "linux":  # others have no names without a file
+        return
+    claim = socket.socket(socket.AF_UNIX)
+    claim.bind(name)
+    # Granian takes this process over, and the claim ends with it.
+    os.set_inheritable(claim.detach(), True)
 
 
 def _place(host: str, port: int) -> str:
