@@ -237,13 +237,14 @@ def test_a_user_after_root_is_told_to_take_the_folder_over(shared_project, envir
 
 
 def test_the_locale_c_keeps_letters_beyond_ascii(blog, environment, tmp_path):
-    (tmp_path / "Grüße.md").write_text("---\ntitle: Grüße, Σίσυφος\n---\n東京\n", "utf-8")
+    text = "---\ntitle: Grüße, Σίσυφος\ndate: 2023-10-13\n---\n東京\n"
+    (tmp_path / "Grüße.md").write_text(text, "utf-8")
     instance = str(tmp_path / "Über uns")
     variables = environment | {"LC_ALL": "C", "LANG": "C", "BLOG_INSTANCE": instance}
-    flask = [blog / ".venv/bin/flask"]
-    subprocess.run([*flask, "demo"], cwd=blog, env=variables, check=True)
-    words = ["import", tmp_path / "Grüße.md", "--author", "alice"]
-    subprocess.run([*flask, *words], cwd=blog, env=variables, check=True)
+    flask = blog / ".venv/bin/flask"
+    subprocess.run([flask, "demo"], cwd=blog, env=variables, check=True)
+    words = [flask, "import", tmp_path / "Grüße.md", "--author", "alice"]
+    subprocess.run(words, cwd=blog, env=variables, check=True)
     with made(blog, variables) as port:
         page = read(port, "/search?q=Σίσυφος")
     assert "Grüße, Σίσυφος" in page
