@@ -46,9 +46,7 @@ def main() -> None:
 
 def make(files: list[str]) -> None:
     """Make the environment with these files of requirements, unless it is there."""
-    version = ".".join(map(str, sys.version_info[:2]))
-    place = "\n".join([str(ROOT), sys.base_prefix, version, ""])
-    versions = "".join((ROOT / file).read_text("utf-8") for file in [CONSTRAINTS.name, *files])
+    place, versions = purpose(files)
     with CONSTRAINTS.open() as lock:
         with suppress(OSError):  # file systems without locks
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, one makes it
@@ -63,6 +61,13 @@ def make(files: list[str]) -> None:
         options = [word for file in files for word in ("-r", file)]
         run(lock, "pip", "install", "--quiet", *options, "-c", CONSTRAINTS.name)
         MARK.write_text(place + versions, "utf-8", "surrogateescape")
+
+
+def purpose(files: list[str]) -> tuple[str, str]:
+    """What an environment is for: the folder and the Python, and the versions of packages."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    texts = [(ROOT / file).read_text("utf-8") for file in [CONSTRAINTS.name, *files]]
+    return "\n".join([str(ROOT), sys.base_prefix, version, ""]), "".join(texts)
 
 
 def is_for(purpose: str) -> bool:

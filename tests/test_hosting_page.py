@@ -30,7 +30,6 @@ FAULTS = TEXT.partition("## When something is wrong")[2].partition("\n## ")[0]
 SYSTEM = {"apt-get", "docker", "git", "heroku", "ln", "printf", "sed", "systemctl"}
 SERVES = re.compile(r"\b(make run|flask serve|gunicorn|waitress|uwsgi|apache2)\b")
 SECONDS_MAX = 300  # for the commands of a heading, on a busy machine
-SYSTEM_PYTHON = Path("/usr/lib/python3/dist-packages")  # Debian's gunicorn and waitress
 # What the commands in the environment of the copy do, which pip writes elsewhere.
 SCRIPTS = {
     "flask": "from flask.cli import main as run",
@@ -40,7 +39,7 @@ SCRIPTS = {
 # Tells make that the environment of the copy is whole.
 MARK = """
 from core import environment
-environment.MARK.write_text(environment.purpose(["requirements.txt"]))
+environment.MARK.write_text("".join(environment.purpose(["requirements.txt"])))
 """
 # Bash that starts a server, adds its home page to a file, and stops it.
 SERVED = """
@@ -131,9 +130,6 @@ def project(tmp_path):
     subprocess.run([interpreter(), "-m", "venv", "--without-pip", clone / ".venv"], check=True)
     (packages,) = clone.glob(".venv/lib/*/site-packages")
     (packages / "tested.pth").write_text(sysconfig.get_path("purelib"))
-    for package, remedy in {"gunicorn": "gunicorn", "waitress": "python3-waitress"}.items():
-        (SYSTEM_PYTHON / package).is_dir() or missing(package, f"apt-get install {remedy}")
-        (packages / package).symlink_to(SYSTEM_PYTHON / package)
     for name, code in SCRIPTS.items():
         script = clone / ".venv" / "bin" / name
         script.write_text(f"#!{clone}/.venv/bin/python\n{code}\nrun()\n")
