@@ -298,3 +298,10 @@ def test_a_wrong_url_of_the_database_is_a_sentence_for_people(url):
     result = doctor(BLOG_DATABASE_URL=url)
     assert result.returncode == 1
     assert re.fullmatch(r"Error: BLOG_DATABASE_URL .*\.\n", result.stderr)
+
+
+def test_the_lack_of_a_driver_is_a_sentence(tmp_path):
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError('No module named psycopg')")
+    result = doctor(BLOG_DATABASE_URL="postgresql://host/name", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr == "Error: PostgreSQL needs a driver here: pip install psycopg\n"
