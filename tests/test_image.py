@@ -231,7 +231,7 @@ def test_a_journey_through_the_image(image, volume, browser, tmp_path):  # noqa:
         expect(page.get_by_alt_text("A colour")).to_have_js_property("naturalWidth", 600)
         output, errors = container.stop()
     assert container.process.returncode == 0
-    assert output.decode().startswith(f"The blog is at http://0.0.0.0:{port}")
+    assert f"The blog is at http://0.0.0.0:{port}".encode() in output
     assert b"Traceback" not in errors
     assert {path.name for path in volume.iterdir()} == {"blog.db", "secret_key"}
 
