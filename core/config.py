@@ -117,7 +117,7 @@ def using(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.filename or folder} cannot be used: {os.strerror(error.errno or 0)}"
-        advice = "Give it to the user that the blog runs as, or set BLOG_INSTANCE to another folder"
+        advice = "Let the blog's user write in that folder, or name another in BLOG_INSTANCE"
         raise SettingError(f"{reason}. {advice}.") from error
 
 

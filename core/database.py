@@ -154,13 +154,13 @@ def connect(app: Flask) -> None:
 
 
 def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
-    """The engine's options for that file; the instance folder is made for it."""
-    if path.parent == Path(app.instance_path):
-        with using(path.parent):
+    """The engine's options for that file, which is made, and the instance folder for it."""
+    with using(path.parent):
+        if path.parent == Path(app.instance_path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.parent.is_dir():
-        raise SettingError(f"There is no folder {path.parent} for the database. Make it first.")
-    if not path.exists() or os.access(path, os.W_OK) or os.access(path.parent, os.W_OK):
+        if not path.exists():
+            path.touch(mode=0o600)  # SQLite would let all read it
+    if os.access(path, os.W_OK) or os.access(path.parent, os.W_OK):
         return {}
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size:

@@ -44,7 +44,7 @@ def test_a_blog_needs_no_settings(make, tmp_path):
     app = make()
     assert app.config["NAME"] == "Cool Blog Name"
     assert app.config["SQLALCHEMY_DATABASE_URI"] == "sqlite:///blog.db"
-    assert (tmp_path / "instance" / "blog.db").is_file()
+    assert stat.S_IMODE((tmp_path / "instance" / "blog.db").stat().st_mode) == 0o600
     assert '<html lang="en">' in app.test_client().get("/").text
 
 
@@ -179,8 +179,8 @@ def test_a_folder_of_another_user_is_named(tmp_path, modes):
     folder.chmod(0o700)
     assert result.returncode == 1
     assert result.stderr == (
-        f"Error: {folder}/config.toml cannot be used: Permission denied. Give it to the user that "
-        "the blog runs as, or set BLOG_INSTANCE to another folder.\n"
+        f"Error: {folder}/config.toml cannot be used: Permission denied. Let the blog's user write "
+        "in that folder, or name another in BLOG_INSTANCE.\n"
     )
 
 
@@ -246,7 +246,7 @@ WRONG_URLS = [
     ("names no file", "sqlite://"),
     ("names no file", "sqlite:///:memory:"),
     ("names no file", "sqlite://blog.db"),
-    ("no folder .*/instance/none", "sqlite:///none/blog.db"),
+    ("/instance/none/blog.db cannot be used: No such file", "sqlite:///none/blog.db"),
     ("wrong port", "postgresql://u:secret@127.0.0.1:five/name"),
     ("an @ in its password", "postgresql://u:sec@ret@127.0.0.1/name"),
     ("its host: .*nowhere.invalid", "postgresql://u:secret@nowhere.invalid/name"),
