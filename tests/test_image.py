@@ -25,8 +25,8 @@ import pytest
 from conftest import Person, missing
 from playwright.sync_api import expect
 from test_browser import add_picture, browser, chromium, comment, follow, sign_up  # noqa: F401
-from test_proxy import PICTURES, Place, certificate, proxied, send_picture  # noqa: F401
-from test_server import ROOT, answers, free_port, status
+from test_proxy import PICTURES, certificate, proxied, send_picture  # noqa: F401
+from test_server import ROOT, Place, answers, free_port, status
 
 # One worker builds the image, once.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image")]
@@ -274,10 +274,9 @@ def test_nothing_is_written_outside_the_volume(image, volume, browser, tmp_path)
 def test_large_pictures_come_through_a_proxy(image, volume, name, certificate, tmp_path):  # noqa: F811
     """One is taken, and of one the blog says what is too large about it."""
     blog = free_port()
-    with proxied(tmp_path, name, "", certificate, blog) as (port, http_port):
+    with proxied(tmp_path, name, "", certificate, blog) as (port, _):
         settings = {"BLOG_URL": f"https://localhost:{port}", "BLOG_PROXIES": 1, "BLOG_PORT": blog}
         context = ssl.create_default_context(cafile=certificate[0])
         with running_image(image, volume, **settings):
-            place = Place(settings["BLOG_URL"], port, http_port, blog, settings, context)
-            lara = Person(place, "lara").sign_up()
+            lara = Person(Place(settings["BLOG_URL"], context), "lara").sign_up()
             assert [send_picture(lara, *expected) for expected in PICTURES[:2]] == [True, True]

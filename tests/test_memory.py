@@ -3,51 +3,29 @@
 import io
 import re
 import threading
-import urllib.request
-from http.cookiejar import CookieJar
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
-from conftest import PASSWORD
+from conftest import PASSWORD, Person
 from PIL import Image
 from test_pictures import SMALL, encoded
-from test_server import free_port, running
+from test_server import Place, free_port, running
 from werkzeug.datastructures import FileStorage
-from werkzeug.test import encode_multipart
 
 pytestmark = pytest.mark.slow
 MB = 1_000_000
 
 
-class Visitor:
-    """Somebody with a browser, at a server of this machine."""
+def add(person, picture):
+    """Add the picture to a new post; the page that answers."""
+    file = FileStorage(io.BytesIO(picture), "a.png")
+    return person.send("/posts/new", title="T", body="B", action="picture", picture=file).text
 
-    def __init__(self, port):
-        self.base = f"http://127.0.0.1:{port}"
-        cookies = urllib.request.HTTPCookieProcessor(CookieJar())
-        self.browser = urllib.request.build_opener(cookies)
 
-    def send(self, path, **fields):
-        page = self.browser.open(self.base + path).read().decode()
-        fields["csrf_token"] = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)[1]
-        boundary, body = encode_multipart(fields)
-        kind = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
-        request = urllib.request.Request(self.base + path, body, kind)
-        try:
-            with self.browser.open(request) as answer:
-                return answer.read().decode()
-        except HTTPError as error:
-            with error:
-                return error.read().decode()
-
-    def sign_up(self, name):
-        self.send("/signup", username=name, password=PASSWORD, confirm=PASSWORD)
-        return self
-
-    def add(self, contents):
-        file = FileStorage(io.BytesIO(contents), "a.png")
-        return self.send("/posts/new", title="T", body="B", action="picture", picture=file)
+def ask_for_account(place, number):
+    """Sign up, or be told that too many do."""
+    fields = {"password": PASSWORD, "confirm": PASSWORD}
+    Person(place).send("/signup", username=f"reader-{number}", **fields)
 
 
 def memory(process, kind):
@@ -73,15 +51,13 @@ def pictures():
 def test_large_pictures_and_many_sign_ups_fit_into_512_megabytes(tmp_path, pictures):
     port = free_port()
     with running(tmp_path, port, "--port", str(port), BLOG_RATE_LIMITS="off") as process:
-        olga = Visitor(port).sign_up("olga")
-        assert "The picture is at the end of the text." in olga.add(SMALL)
-        threads = [threading.Thread(target=olga.add, args=[contents]) for contents in pictures * 2]
-        threads += [
-            threading.Thread(target=Visitor(port).sign_up, args=[f"reader-{number}"])
-            for number in range(8)
-        ]
+        place = Place(f"http://127.0.0.1:{port}")
+        olga = Person(place, "olga").sign_up()
+        assert "The picture is at the end of the text." in add(olga, SMALL)
+        threads = [threading.Thread(target=add, args=[olga, picture]) for picture in pictures * 2]
+        threads += [threading.Thread(target=ask_for_account, args=[place, n]) for n in range(8)]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         assert memory(process, "VmHWM") < 500 * MB
-        assert "The picture is at the end of the text." in olga.add(pictures[0])
+        assert "The picture is at the end of the text." in add(olga, pictures[0])
         assert memory(process, "VmRSS") < 220 * MB

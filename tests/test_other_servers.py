@@ -12,32 +12,32 @@ from pathlib import Path
 
 import flask
 import pytest
-from conftest import Person, missing
-from test_proxy import Place
-from test_server import ROOT, answers, free_port
+from conftest import QUICK_HASH, Person, missing
+from test_server import ROOT, Place, answers, free_port
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 PACKAGES = Path(flask.__file__).parent.parent
 COMMENTS = 5
 READERS = 4  # after each comment, so that each worker shows the page
+# What Debian's own files say.
 APACHE = """
 ServerRoot {folder}
-PidFile {folder}/pid
-ErrorLog /dev/stderr
-Listen 127.0.0.1:{port}
 ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile apache2.pid
+ErrorLog /dev/stderr
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 LoadModule wsgi_module /usr/lib/apache2/modules/mod_wsgi.so
 WSGISocketPrefix {folder}/wsgi
+"""
+# As in docs/hosting.md, but with two processes, and the packages of this Python.
+MOD_WSGI = """
 WSGIDaemonProcess blog processes=2 threads=4 python-path={root}:{packages}
 WSGIProcessGroup blog
 WSGIApplicationGroup %{{GLOBAL}}
 WSGIScriptAlias / {root}/wsgi.py
-<Directory {root}>
-  Require all granted
-</Directory>
 """
 # mod_wsgi refuses to run as root: it is somebody else, to whom root's files belong.
 AS_SOMEBODY = "unshare --user --map-user=1000 --map-group=1000" if os.geteuid() == 0 else ""
@@ -64,16 +64,16 @@ ending = pytest.mark.parametrize("server", [name for name in LINES if name != "m
 @pytest.fixture
 def start(server, tmp_path):
     """A function that starts the server; its process and port."""
-    check_version(server)
+    check_program(server)
     port, processes = free_port(), []
     values = {"folder": tmp_path, "port": port, "root": ROOT, "packages": PACKAGES}
-    (tmp_path / "apache2.conf").write_text(APACHE.format(**values))
+    (tmp_path / "apache2.conf").write_text((APACHE + MOD_WSGI).format(**values))
 
     def begin(**settings):
         defaults = {
             "BLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'blog.db'}",
             "BLOG_SECRET_KEY": "only for tests",
-            "BLOG_PASSWORD_HASH": "scrypt:1024:8:1",
+            "BLOG_PASSWORD_HASH": QUICK_HASH,
             "BLOG_RATE_LIMITS": "off",
             "HOME": str(tmp_path),
         }
@@ -88,7 +88,7 @@ def start(server, tmp_path):
     processes[0].communicate(timeout=15)
 
 
-def check_version(server):
+def check_program(server):
     """Skip what is not here, or runs another version of Python."""
     if server not in DEBIAN:
         return
@@ -104,7 +104,7 @@ def blog_at(port):
     deadline = time.monotonic() + 20
     while not answers(port) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return Place(f"http://127.0.0.1:{port}", port, port, port, {}, None)
+    return Place(f"http://127.0.0.1:{port}")
 
 
 def commented(bob, post, number):

@@ -13,35 +13,24 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from http.cookiejar import CookieJar
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
-from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
-from urllib.request import (
-    HTTPCookieProcessor,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    Request,
-    build_opener,
-    urlopen,
-)
+from urllib.request import Request, urlopen
 
 import pytest
-from conftest import PASSWORD, Person, missing
+from conftest import PASSWORD, QUICK_HASH, Person, missing
 from PIL import Image
 from playwright.sync_api import expect
 from test_browser import add_picture, browser, chromium, comment, follow, sign_up  # noqa: F401
-from test_server import ROOT, answers, ask, free_port, running
+from test_server import ROOT, Place, answers, ask, free_port, running
 from werkzeug.datastructures import FileStorage
-from werkzeug.test import TestResponse, encode_multipart
 
 pytestmark = pytest.mark.slow
 DEPLOY = ROOT / "deploy"
-QUICK = {"BLOG_PROXIES": "1", "BLOG_PASSWORD_HASH": "scrypt:1024:8:1"}
+QUICK = {"BLOG_PROXIES": "1", "BLOG_PASSWORD_HASH": QUICK_HASH}
 NGINX = """
 {user}
 daemon off;
@@ -140,10 +129,9 @@ def certificate(tmp_path_factory):
     """The files of a certificate for localhost, and of its key."""
     shutil.which("openssl") or missing("openssl", "apt-get install openssl")
     folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-    command += (
-        "-subj /CN=localhost -addext subjectAltName=DNS:localhost -out certificate -keyout key"
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command += " -out certificate -keyout key"
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     return folder / "certificate", folder / "key"
 
@@ -152,9 +140,9 @@ def certificate(tmp_path_factory):
 def proxied(folder, name, path, files, *upstreams):
     """The ports of https and http at which the proxy passes on to the ports of blogs."""
     ports = free_port(), free_port()
-    start = nginx if name.endswith("nginx") else caddy
+    command_of = nginx if name.endswith("nginx") else caddy
     upstreams = [f"127.0.0.1:{port}" for port in upstreams]
-    words, settings = start(folder, name, path, ports, files, upstreams)
+    words, settings = command_of(folder, name, path, ports, files, upstreams)
     with subprocess.Popen(words, env=os.environ | settings, stderr=subprocess.PIPE) as process:
         drain = threading.Thread(target=process.stderr.read)
         drain.start()
@@ -168,40 +156,22 @@ def proxied(folder, name, path, files, *upstreams):
             drain.join()
 
 
-class Place(NamedTuple):
-    """A blog behind a proxy."""
-
-    url: str
-    port: int
-    http_port: int
-    blog: int  # its own port
-    settings: dict[str, str]
-    context: ssl.SSLContext
-
-    def test_client(self):
-        """A browser, as `Person` wants it of an app."""
-        return Client(self)
-
-
 @contextmanager
 def behind(folder, name, path, files, **settings):
     """A blog under a path behind the proxy."""
     blog = free_port()
     with proxied(folder, name, path, files, blog) as (port, http_port):
-        settings = (
-            QUICK
-            | settings
-            | {
-                "BLOG_URL": f"https://localhost:{port}{path}",
-                "BLOG_PORT": str(blog),
-                "BLOG_DATABASE_URL": f"sqlite:///{folder / 'blog.db'}",
-                "BLOG_SECRET_KEY": "only for tests",
-                "SSL_CERT_FILE": str(files[0]),
-            }
-        )
+        own = {
+            "BLOG_URL": f"https://localhost:{port}{path}",
+            "BLOG_PORT": str(blog),
+            "BLOG_DATABASE_URL": f"sqlite:///{folder / 'blog.db'}",
+            "BLOG_SECRET_KEY": "only for tests",
+            "SSL_CERT_FILE": str(files[0]),
+        }
+        settings = QUICK | settings | own
         context = ssl.create_default_context(cafile=files[0])
         with running(folder, blog, **settings):
-            yield Place(settings["BLOG_URL"], port, http_port, blog, settings, context)
+            yield Place(settings["BLOG_URL"], context, http_port, blog, settings)
 
 
 @pytest.fixture(scope="module")
@@ -218,41 +188,6 @@ numbers = count(1)
 def writer(place):
     """An author with a browser, behind the proxy."""
     return Person(place, f"writer{next(numbers)}", urlsplit(place.url).path).sign_up()
-
-
-class NoRedirects(HTTPRedirectHandler):
-    """Redirects are answers, as in Flask's test client."""
-
-    def redirect_request(self, *_):
-        return None
-
-
-class Client:
-    """A browser with cookies of its own, used like Flask's test client, over the network."""
-
-    def __init__(self, place):
-        https = HTTPSHandler(context=place.context)
-        self.opener = build_opener(NoRedirects, HTTPCookieProcessor(CookieJar()), https)
-        self.base = place.url.removesuffix(urlsplit(place.url).path)
-
-    def get(self, path, buffered=True, **options):
-        return self.open(path, **options)
-
-    def post(self, path, **options):
-        return self.open(path, **options)
-
-    def open(self, path, data=None, headers=None):
-        sent = Request(self.base + path, headers=headers or {})
-        if data is not None:
-            boundary, sent.data = encode_multipart(data)
-            sent.add_header("Content-Type", f"multipart/form-data; boundary={boundary}")
-        try:
-            answer = self.opener.open(sent, timeout=60)
-        except HTTPError as error:
-            answer = error
-        with answer:
-            headers = list(answer.headers.items())
-            return TestResponse([answer.read()], str(answer.status), headers, None)
 
 
 def doctor(place, **settings):
@@ -520,13 +455,13 @@ def test_a_token_that_is_compressed_is_another_one_each_second(ann):
 @contextmanager
 def slow_clients(place):
     """Clients that have sent a part of their requests: half of them of the head."""
+    url = urlsplit(place.url)
     with ExitStack() as stack:
         for number in range(SLOW):
-            client = stack.enter_context(socket.create_connection(("localhost", place.port)))
-            client = stack.enter_context(
-                place.context.wrap_socket(client, server_hostname="localhost")
-            )
-            head = f"POST {urlsplit(place.url).path}/login HTTP/1.1\r\nHost: localhost\r\n"
+            plain = socket.create_connection((url.hostname, url.port))
+            client = place.context.wrap_socket(plain, server_hostname=url.hostname)
+            stack.enter_context(client)
+            head = f"POST {url.path}/login HTTP/1.1\r\nHost: localhost\r\n"
             head += "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n"
             client.sendall(f"{head}\r\nuser".encode() if number % 2 else head.encode())
         yield
@@ -545,9 +480,9 @@ def test_the_blog_gets_no_request_before_it_is_whole(name, tmp_path, certificate
     with socket.create_server(("127.0.0.1", 0)) as blog:
         blog.settimeout(1)
         upstream = blog.getsockname()[1]
-        with proxied(tmp_path, name, "", certificate, upstream) as (port, http_port):
+        with proxied(tmp_path, name, "", certificate, upstream) as (port, _):
             context = ssl.create_default_context(cafile=certificate[0])
-            place = Place(f"https://localhost:{port}", port, http_port, upstream, {}, context)
+            place = Place(f"https://localhost:{port}", context)
             with slow_clients(place), pytest.raises(TimeoutError):
                 blog.accept()
 
@@ -585,7 +520,7 @@ def test_a_restart_stops_nobody(name, count, seen, tmp_path, certificate):
         settings = QUICK | {"BLOG_URL": url, "BLOG_RATE_LIMITS": "off"}
         start = [running(tmp_path, at, BLOG_PORT=str(at), **settings) for at in [*ports, *ports]]
         servers = [stack.enter_context(server) for server in start[:count]]
-        place = Place(url, port, 0, 0, settings, context)
+        place = Place(url, context)
         Person(place, "ann").sign_up().write()
         visitor = threading.Thread(target=visiting, args=[place, ends, statuses, 303 in seen])
         visitor.start()

@@ -3,16 +3,12 @@
 import re
 import sqlite3
 import sys
-import urllib.error
-import urllib.request
 from contextlib import closing
-from http.cookiejar import CookieJar
-from urllib.parse import urlencode
 
 import pytest
-from conftest import PASSWORD, Person, close
+from conftest import Person, close
 from test_config import PLAIN_USER, doctor
-from test_server import free_port, recipe, running
+from test_server import Place, free_port, recipe, running
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +33,13 @@ def write_protect(tmp_path):
 def test_a_blog_on_a_disk_that_cannot_be_written_is_read(disk, tmp_path):
     write_protect(tmp_path)
     port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    olga = Person(Place(f"http://127.0.0.1:{port}"), "olga")
     command = [*PLAIN_USER, sys.executable, *recipe()[1:]]
     with running(tmp_path, port, "--port", str(port), command=command, **disk):
-        assert "Still here" in browser.open(f"{base}/").read().decode()
-        page = browser.open(f"{base}/login").read().decode()
-        token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)[1]
-        form = {"csrf_token": token, "username": "olga", "password": PASSWORD}
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            browser.open(f"{base}/login", urlencode(form).encode())
-        with closing(refused.value) as answer:
-            assert answer.status == 503
-            assert "Nothing can be written on this blog at present" in answer.read().decode()
+        assert "Still here" in olga.get("/").text
+        answer = olga.log_in()
+    assert answer.status_code == 503
+    assert "Nothing can be written on this blog at present" in answer.text
 
 
 def test_the_doctor_says_that_nothing_can_be_written(disk, tmp_path):

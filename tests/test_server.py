@@ -5,13 +5,27 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
+from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import (
+    HTTPCookieProcessor,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    Request,
+    build_opener,
+)
 
 import pytest
+from werkzeug.test import TestResponse, encode_multipart
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -71,6 +85,55 @@ def ask(port, method, path, body=None, headers=None, host="127.0.0.1", **options
     answer.read()
     connection.close()
     return answer
+
+
+class Place(NamedTuple):
+    """A blog that is served, and may be behind a proxy."""
+
+    url: str
+    context: ssl.SSLContext | None = None  # that knows the proxy's certificate
+    http_port: int = 0  # of the proxy
+    blog: int = 0  # its own port
+    settings: Mapping[str, str] = {}
+
+    def test_client(self):
+        """A browser, as `Person` wants it of an app."""
+        return Client(self)
+
+
+class NoRedirects(HTTPRedirectHandler):
+    """Redirects are answers, as in Flask's test client."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+class Client:
+    """A browser with cookies of its own, used like Flask's test client, over the network."""
+
+    def __init__(self, place):
+        https = HTTPSHandler(context=place.context)
+        self.opener = build_opener(NoRedirects, HTTPCookieProcessor(CookieJar()), https)
+        self.base = place.url.removesuffix(urlsplit(place.url).path)
+
+    def get(self, path, buffered=True, **options):
+        return self.open(path, **options)
+
+    def post(self, path, **options):
+        return self.open(path, **options)
+
+    def open(self, path, data=None, headers=None):
+        sent = Request(self.base + path, headers=headers or {})
+        if data is not None:
+            boundary, sent.data = encode_multipart(data)
+            sent.add_header("Content-Type", f"multipart/form-data; boundary={boundary}")
+        try:
+            answer = self.opener.open(sent, timeout=120)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            headers = list(answer.headers.items())
+            return TestResponse([answer.read()], str(answer.status), headers, None)
 
 
 def status(*request, **options):
