@@ -17,6 +17,7 @@ import yaml
 from conftest import QUICK_HASH, Person, close, execute, missing
 from PIL import Image
 from test_new_field import ROOT, SOURCES
+from test_other_servers import APACHE, LINES, check_program
 from test_server import free_port
 
 from app import create_app
@@ -52,18 +53,6 @@ served() {
   kill -- -$server
   wait $server || true
 }
-"""
-# What Apache's own files say, for another folder and port.
-APACHE = """
-ServerRoot /opt/blog
-ServerName localhost
-Listen 127.0.0.1:8000
-PidFile apache2.pid
-ErrorLog /dev/stderr
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule wsgi_module /usr/lib/apache2/modules/mod_wsgi.so
-WSGISocketPrefix /opt/blog/wsgi
 """
 GET = """
 import os, sys, urllib.request
@@ -214,15 +203,11 @@ def test_the_commands_of_the_page_do_what_they_say(heading, project, databases):
 
 @pytest.mark.slow
 def test_apache_serves_the_blog_by_the_lines_of_the_page(project, databases):
-    Path("/usr/sbin/apache2").exists() or missing("Apache", "apt-get install apache2")
-    wsgi = Path("/usr/lib/apache2/modules/mod_wsgi.so")
-    wsgi.exists() or missing("mod_wsgi", "apt-get install libapache2-mod-wsgi-py3")
+    check_program("mod_wsgi")
     fill(project, SQLITE)
-    files = {"apache2.conf": "\n".join([APACHE, *re.findall("`(WSGI[^`]+)`", TEXT)])}
-    # mod_wsgi does not run as root: it is somebody else, to whom root's files belong.
-    somebody = "unshare --user --map-user=1000 --map-group=1000 " * (os.geteuid() == 0)
-    serve = f"{somebody}/usr/sbin/apache2 -f /opt/blog/apache2.conf -D FOREGROUND"
-    (page,) = run([serve], files, project, databases)
+    apache = APACHE.format(folder="/opt/blog", port=8000)
+    files = {"apache2.conf": "\n".join([apache, *re.findall("`(WSGI[^`]+)`", TEXT)])}
+    (page,) = run([LINES["mod_wsgi"].format(folder="/opt/blog")], files, project, databases)
     assert "Written before" in page
 
 
