@@ -20,7 +20,6 @@ from alembic import command
 from alembic.config import Config
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 
 from core import database_url
@@ -167,8 +166,7 @@ def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
         return {}  # there are changes in it that SQLite has to apply
     # SQLite cannot lock it, and need not: nobody changes it.
     source = f"{path.resolve().as_uri()}?immutable=1"
-    creator = partial(sqlite3.connect, source, uri=True, check_same_thread=False)
-    return {"creator": creator}
+    return {"creator": partial(sqlite3.connect, source, uri=True, check_same_thread=False)}
 
 
 def location() -> str:
@@ -178,10 +176,11 @@ def location() -> str:
 
 
 def _is_new() -> bool:
-    """Whether the blog has no tables yet; SettingError if PostgreSQL cannot be reached."""
+    """Whether the blog has no tables yet; SettingError if its URL leads to no PostgreSQL."""
     try:
         return not sa.inspect(db.engine).has_table("alembic_version")
-    except (DBAPIError, TypeError) as error:  # TypeError for an option that is text in the URL
+    except (sa.exc.DBAPIError, TypeError) as error:
+        # TypeError is for an option of the URL that the driver does not take as text.
         if db.engine.dialect.name == "postgresql":
             raise database_url.explain(error) from error
         raise

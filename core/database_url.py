@@ -1,4 +1,4 @@
-"""The URL of the database: which part of it is wrong, in a sentence."""
+"""The URL of the database: reads it, and says in a sentence which part of it is wrong."""
 
 import re
 
@@ -9,8 +9,8 @@ from core.config import SettingError
 SETTING = "BLOG_DATABASE_URL (or DATABASE_URL)"
 POSTGRESQL = ("postgresql", "postgresql+psycopg")
 SQLITE = ("sqlite", "sqlite+pysqlite")
-TAKEN = "The blog takes postgresql://user:password@host/name, or sqlite:////folder/blog.db"
-# What PostgreSQL's client says, and the part that it is about; the first that is found.
+EXAMPLES = "The blog takes postgresql://user:password@host/name, or sqlite:////folder/blog.db"
+# Patterns of what PostgreSQL's client says, and the part that it is about. The first match counts.
 FAULTS = {
     "resolve|translate host": "host",
     "port number": "port",
@@ -26,15 +26,15 @@ def parse(text: str) -> sa.URL:
     """The URL, of SQLite or PostgreSQL; else SettingError, without the password."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in ("postgres", *POSTGRESQL, *SQLITE):
-        named = f"begins with {scheme}://" if separator else "has no scheme"
-        raise SettingError(f"{SETTING} {named}. {TAKEN}.")
+        fault = f"begins with {scheme}://" if separator else "has no scheme"
+        raise SettingError(f"{SETTING} {fault}. {EXAMPLES}.")
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError) as error:
-        raise SettingError(f"{SETTING} has a wrong port or is no URL. {TAKEN}.") from error
+        raise SettingError(f"{SETTING} has a wrong port or is no URL. {EXAMPLES}.") from error
     if scheme in SQLITE:
         if url.host or url.database in (None, "", ":memory:"):
-            raise SettingError(f"{SETTING} names no file. {TAKEN}.")
+            raise SettingError(f"{SETTING} names no file. {EXAMPLES}.")
         return url
     if "@" in str(url.host):
         raise SettingError(f"{SETTING} has an @ in its password, which is written as %40 there.")
