@@ -16,7 +16,7 @@ from core.urls import HEALTH
 
 BACKLOG = 8  # requests that wait, as a multiple of the threads; browsers open six connections
 PREFIX = "X-Forwarded-Prefix"  # ignored; sent back, so that `flask doctor` sees what arrived
-# For glibc, which would keep 200 MB of what pictures took: few arenas, and no large block kept.
+# Few arenas, and large blocks given back: glibc would keep 200 MB of what pictures took.
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
 STOP_SECONDS_MAX = 3  # that requests in flight get when the server stops
 
@@ -56,7 +56,7 @@ def serve(host: str | None, port: int | None) -> None:
     config = current_app.config
     host, port = host or config["HOST"], port or config["PORT"]
     address = _free_address(host, port)
-    click.echo(f"The blog is at http://{_place(host, port)}: Ctrl-C stops it.")
+    click.echo(f"The blog is at http://{_netloc(host, port)}: Ctrl-C stops it.")
     threads = config["THREADS"]
     words = [sys.executable, "-m", "granian", "--interface", "wsgi", "wsgi:app"]
     words += ["--blocking-threads", str(threads), "--backpressure", str(threads * BACKLOG)]
@@ -77,28 +77,31 @@ def _free_address(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, (address, *_) = found[0]
-        _claim(f"\0blog {address} {port}")
+        _reserve(f"\0blog {address} {port}")
         socket.create_server((str(address), port), family=family).close()
     except (socket.gaierror, UnicodeError) as error:
         advice = "BLOG_HOST is where to listen, such as 127.0.0.1, or 0.0.0.0 for all addresses"
         raise click.ClickException(f"The host {host!r} has no address. {advice}.") from error
     except OSError as error:
-        place, reason = _place(host, port), os.strerror(error.errno or 0)
-        sentence = f"{place} is taken or not of this machine ({reason})"
+        reason = os.strerror(error.errno or 0)
+        sentence = f"{_netloc(host, port)} is taken or not of this machine ({reason})"
         raise click.ClickException(f"{sentence}. Try another: flask serve --port 8080") from error
     return str(address)
 
 
-def _claim(name: str) -> None:
-    """Keep the port from a start at the same moment, else OSError: Granian's would share it."""
-    if sys.platform != "linux":  # others have no names without a file
+def _reserve(name: str) -> None:
+    """Bind an abstract Unix socket for as long as this process lives; OSError if one is bound.
+
+    Two blogs that start at the same moment both find the port free, and Granian would share it.
+    """
+    if sys.platform != "linux":  # others have no abstract sockets
         return
-    claim = socket.socket(socket.AF_UNIX)
-    claim.bind(name)
-    # Granian takes this process over, and the claim ends with it.
-    os.set_inheritable(claim.detach(), True)
+    reservation = socket.socket(socket.AF_UNIX)
+    reservation.bind(name)
+    # Granian takes this process over, and the socket with it.
+    os.set_inheritable(reservation.detach(), True)
 
 
-def _place(host: str, port: int) -> str:
+def _netloc(host: str, port: int) -> str:
     """The host and the port as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
