@@ -46,7 +46,7 @@ def backup(file: Path) -> None:
 
 
 def pg_dump_line(file: Path, last_backup: Path) -> str:
-    """The line for a shell that copies the database on PostgreSQL, with no password in it.
+    """The line of shell that copies the database on PostgreSQL, without a password in it.
 
     FileExistsError if the file is there: pg_dump empties it before it asks for a password.
     """
@@ -60,13 +60,13 @@ def pg_dump_line(file: Path, last_backup: Path) -> str:
 
 
 def connection_string() -> str:
-    """The address of the database on PostgreSQL as its own programs take it, with no password."""
-    # Here, since a blog on SQLite runs without the driver.
+    """What leads PostgreSQL's own programs to the database, without a password."""
+    # Imported here: a blog on SQLite runs without the driver.
     from psycopg.conninfo import make_conninfo
     from psycopg.pq import Conninfo
 
     _, parameters = db.engine.dialect.create_connect_args(db.engine.url)
-    options = {option.keyword.decode(): option for option in Conninfo.get_defaults()}
     # libpq marks passwords by an asterisk. What it does not know is for the driver.
-    public = {name for name, option in options.items() if option.dispchar != b"*"}
+    options = Conninfo.get_defaults()
+    public = {option.keyword.decode() for option in options if option.dispchar != b"*"}
     return make_conninfo(**{name: parameters[name] for name in parameters if name in public})

@@ -29,7 +29,6 @@ BACKUP_DAYS = 7  # of which the words may be lost
 FREE_BYTES_MIN = 16 * 1024 * 1024  # on the disk; as many as the largest request
 ANSWER_MAX = 5  # seconds that the blog has to answer
 LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")  # where nobody else listens
-
 KEY = "fingerprint of the secret key"  # the name in Metadata
 NEW_KEY = "The secret key is not the one that this database was used with."
 
@@ -49,7 +48,7 @@ def init_app(app: Blog) -> None:
 
 
 def note_key() -> None:
-    """Make the key of now the one that the database is used with."""
+    """Note the fingerprint of the present key as that of the database."""
     with suppress(*UNAVAILABLE), atomic():  # a later start can do it, too
         fingerprint = current_app.config["KEY_FINGERPRINT"]
         db.session.merge(Metadata(name=KEY, value=fingerprint))
