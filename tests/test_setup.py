@@ -8,14 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from conftest import Person, close, missing
-from test_server import ROOT, answers, ask, free_port
+from test_server import ROOT, Place, answers, ask, free_port
 
 pytestmark = pytest.mark.slow
 DEBIAN_PIP = "pip==23.0.1"  # that of Debian 12
@@ -124,11 +123,11 @@ def wait(until, seconds=240):
         time.sleep(0.01)
 
 
-def set_up(folder, environment, **more):
-    """What setting up says, and its exit status; `make run` begins with it."""
-    words = [sys.executable, "-m", "core.environment", "requirements.txt"]
+def set_up(folder, environment, python=(sys.executable,)):
+    """The exit status of setting up, with which `make run` begins, and what it says."""
+    words = [*python, "-m", "core.environment", "requirements.txt"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(words, cwd=folder, env=environment | more, **options)
+    done = subprocess.run(words, cwd=folder, env=environment, **options)
     return done.returncode, done.stdout
 
 
@@ -217,20 +216,11 @@ def shared_project():
         yield copy_project(Path(folder) / "blog", SMALL)
 
 
-def as_nobody(folder, environment):
-    """What setting up says to another user."""
-    if os.geteuid() != 0:
-        missing("root", "run the tests as root, in a container")
-    words = ["runuser", "-u", "nobody", "--", shutil.which("python3", path="/usr/bin")]
-    words += ["-m", "core.environment", "requirements.txt"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(words, cwd=folder, env=environment, **options)
-    return done.returncode, done.stdout
-
-
 def test_a_user_after_root_is_told_to_take_the_folder_over(shared_project, environment):
+    os.geteuid() == 0 or missing("root", "run the tests as root, in a container")
     (shared_project / ".venv/bin").mkdir(parents=True)
-    status, text = as_nobody(shared_project, environment)
+    nobody = ["runuser", "-u", "nobody", "--", "/usr/bin/python3"]
+    status, text = set_up(shared_project, environment, nobody)
     assert status == 1
     assert re.search(r"You may not write /tmp/.*/\.venv.*\. If root .*: sudo chown -R .*\n$", text)
     assert "Traceback" not in text
@@ -246,21 +236,14 @@ def test_the_locale_c_keeps_letters_beyond_ascii(blog, environment, tmp_path):
     words = [flask, "import", tmp_path / "Grüße.md", "--author", "alice"]
     subprocess.run(words, cwd=blog, env=variables, check=True)
     with made(blog, variables) as port:
-        page = read(port, "/search?q=Σίσυφος")
-    assert "Grüße, Σίσυφος" in page
-
-
-def read(port, path):
-    url = f"http://127.0.0.1:{port}{quote(path, safe='/?=')}"
-    with urllib.request.urlopen(url) as answer:
-        return answer.read().decode()
+        visitor = Person(Place(f"http://127.0.0.1:{port}"))
+        assert "Grüße, Σίσυφος" in visitor.get(f"/search?q={quote('Σίσυφος')}").text
 
 
 @contextmanager
 def disk(folder, size):
     """A disk of that size at the folder."""
-    if os.geteuid() != 0:
-        missing("root", "run the tests as root, in a container that may mount")
+    os.geteuid() == 0 or missing("root", "run the tests as root, in a container that may mount")
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
