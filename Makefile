@@ -22,15 +22,15 @@ check: .venv/test
 bench: .venv/run
 	@$(BIN)/python -m bench $(OPTIONS)
 
-# What is whole, of this folder and this Python, and has the tested versions, stays as it is.
+# It leaves alone what is whole, of this folder and this Python, and has the tested versions.
 .venv/run:
 	@$(PYTHON) -m core.environment requirements.txt
 
 .venv/test:
 	@$(PYTHON) -m core.environment requirements.txt tests/requirements.txt
 
-# The newest versions within the ranges. Run it by Python 3.11: newer ones take what it takes.
-# Only Python 3.11.2 asks for async-timeout, and Windows for colorama.
+# Puts the newest versions within the ranges into constraints.txt. Run it with Python 3.11, whose
+# versions newer Pythons take, too. Only Python 3.11.2 needs async-timeout, and Windows colorama.
 update:
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install -r tests/requirements.txt async-timeout colorama
