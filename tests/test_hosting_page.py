@@ -159,7 +159,7 @@ def fill(project, url):
 
 
 def run_page(heading, project, databases):
-    """Run the heading's commands in the project; the home pages of the servers among them."""
+    """Run the heading's commands in the project; the home page of each server among them."""
     files = {
         info[1]: code
         for title, info, code in RUN
@@ -169,7 +169,7 @@ def run_page(heading, project, databases):
 
 
 def run(lines, files, project, databases):
-    """Run the lines in the project, with these files; the home pages of the servers among them."""
+    """Run the lines in the project, with these files; the home page of each server among them."""
     port = str(free_port())
 
     def real(text):

@@ -108,13 +108,14 @@ def blog_at(port):
 
 
 def commented(bob, post, number):
-    """Comment; how often the comment is on the page, of as many times as the page is read."""
+    """Comment, and read the page READERS times; how often the comment is on it."""
     bob.comment(post, f"It is number {number}.")
     pages = [Person(bob.app).get(post).text for _ in range(READERS)]
     return sum(f"It is number {number}." in page for page in pages)
 
 
 def comment_until_it_is_gone(bob, post, acknowledged):
+    """Comment until the server has stopped; what it took is added to the list."""
     with suppress(OSError, AssertionError):
         while True:
             body = f"Acknowledged {len(acknowledged)}."
