@@ -78,7 +78,10 @@ def _free_address(host: str, port: int) -> str:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, (address, *_) = found[0]
         _reserve(f"\0blog {address} {port}")
-        socket.create_server((str(address), port), family=family).close()
+        # At "::", Granian listens at all addresses of IPv4, too.
+        is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        at = (str(address), port)
+        socket.create_server(at, family=family, dualstack_ipv6=is_dual).close()
     except (socket.gaierror, UnicodeError) as error:
         advice = "BLOG_HOST is where to listen, such as 127.0.0.1, or 0.0.0.0 for all addresses"
         raise click.ClickException(f"The host {host!r} has no address. {advice}.") from error

@@ -263,13 +263,16 @@ def test_no_slash_leads_to_another_host(tmp_path):
         assert location(port, "//evil.example/") is None
 
 
-def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path):
+@pytest.mark.parametrize(
+    ("host", "place"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::", "[::]")]
+)
+def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path, host, place):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        process = start(tmp_path, "--port", port)
+        process = start(tmp_path, "--host", host, "--port", port)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert re.fullmatch(rf"Error: 127\.0\.0\.1:{port} is taken.*\n", errors.decode())
+    assert re.fullmatch(rf"Error: {re.escape(place)}:{port} is taken.*\n", errors.decode())
 
 
 def test_the_server_has_as_many_threads_as_the_settings_say(tmp_path):
