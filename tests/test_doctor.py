@@ -180,6 +180,13 @@ def test_another_secret_key_is_named_until_it_is_accepted(make_app, doctor, capl
     assert f"Wrong: {NEW_KEY}" in doctor().output
 
 
+@on_both
+def test_a_key_that_is_lost_before_the_second_start_is_named(make_app, doctor, caplog):
+    Person(make_app(), "olga").sign_up()
+    assert f"Wrong: {NEW_KEY}" in doctor(SECRET_KEY="another").output
+    assert NEW_KEY in caplog.text
+
+
 @on_postgresql
 def test_where_the_database_is_does_not_tell_its_password(make_app, doctor, database_url):
     url = database_url.replace("blog@", "blog:hidden-word@") + "&password=hidden-word"
