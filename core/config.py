@@ -116,7 +116,9 @@ def using(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.filename or folder} cannot be used: {os.strerror(error.errno or 0)}"
+        # In a folder of another user, which file is there cannot be seen.
+        place = error.filename if os.path.lexists(error.filename or "") else folder
+        reason = f"{place} cannot be used: {os.strerror(error.errno or 0)}"
         advice = "Let the blog's user write in that folder, or name another in BLOG_INSTANCE"
         raise SettingError(f"{reason}. {advice}.") from error
 
