@@ -84,6 +84,8 @@ def form_reader(threads: int) -> Callable[[], None]:
 
     def read_form() -> None:
         if request.method != "POST":
+            # No form is read from it: here or in a view, it could come slowly.
+            request.max_content_length = 0
             return
         bytes_max = current_blog().multipart_max.get(str(request.endpoint))
         if bytes_max and request.mimetype == "multipart/form-data":

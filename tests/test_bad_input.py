@@ -17,6 +17,7 @@ FILES = b"".join(
     b"--b\r\nContent-Disposition: form-data; name=%s; filename=x\r\n\r\ny\r\n" % name
     for name in (b"username", b"password", b"confirm", b"title", b"body", b"csrf_token")
 )
+FORM_OF_PARTS = "multipart/form-data; boundary=b"
 FORMS = [
     ("/posts/new", {"title": "My title", "body": LONG_TEXT}),
     ("/posts/1/edit", {"title": "My title", "body": LONG_TEXT}),
@@ -171,6 +172,15 @@ def test_an_odd_body_is_refused_everywhere(ann, post, request_options):
     paths = ("/posts/new", "/posts/1/comments", "/login", "/signup", "/logout", "/", "/x")
     answers = {ann.client.post(path, **request_options).status_code // 100 for path in paths}
     assert answers == {4}
+
+
+@pytest.mark.parametrize("path", ["/", "/posts/new", "/posts/1/edit", "/login", "/account"])
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", FORM_OF_PARTS])
+def test_no_page_reads_what_comes_with_a_get(ann, post, path, content_type):
+    body = io.BytesIO(b"x" * 100)
+    answer = ann.get(path, input_stream=body, content_length=100, content_type=content_type)
+    assert answer.status_code in (200, 413)
+    assert body.tell() == 0
 
 
 def test_5000_fields_beside_good_ones_are_refused(ann):
