@@ -76,9 +76,15 @@ class SettingError(click.ClickException, ValueError):
 
 
 def instance_path() -> str | None:
-    """The folder of BLOG_INSTANCE, from the blog's own folder on; None where it is not set."""
+    """The folder of BLOG_INSTANCE, from the blog's own folder on; None where it is not set.
+
+    SettingError for the home of an unknown user.
+    """
     folder = os.environ.get("BLOG_INSTANCE")
-    return str(Path(__file__).parents[1] / Path(folder).expanduser()) if folder else None
+    try:
+        return str(Path(__file__).parents[1] / Path(folder).expanduser()) if folder else None
+    except RuntimeError as error:
+        raise SettingError("BLOG_INSTANCE begins with ~, but that user has no home.") from error
 
 
 def load(app: Flask, settings: Mapping[str, object]) -> None:
@@ -186,4 +192,7 @@ def _stored_key(folder: Path) -> str:
                 pass
             except OSError:  # a file system without links, such as exFAT
                 draft.replace(path)
-    return path.read_text()
+    if not (key := path.read_text(errors="backslashreplace")).strip():
+        advice = "Put the key back, or delete the file for a new one"
+        raise SettingError(f"{path} is empty. {advice}.")
+    return key

@@ -36,7 +36,8 @@ def parse(text: str) -> sa.URL:
         if url.host or url.database in (None, "", ":memory:"):
             raise SettingError(f"{SETTING} names no file. {EXAMPLES}.")
         return url
-    if "@" in str(url.host):
+    # A slash after the @ makes the rest of the password the name of the database.
+    if "@" in f"{url.host}{url.database}":
         raise SettingError(f"{SETTING} has an @ in its password, which is written as %40 there.")
     return url.set(drivername="postgresql") if scheme == "postgres" else url
 

@@ -215,6 +215,25 @@ def test_a_key_is_made_on_disks_without_hard_links(make, tmp_path, monkeypatch):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
+def test_an_empty_key_is_an_error(make, tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "secret_key").write_text("\n")
+    with pytest.raises(SettingError, match=r"secret_key is empty\. Put the key back"):
+        make()
+
+
+def test_a_key_can_be_any_bytes(make, tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "secret_key").write_bytes(bytes(range(256)))
+    assert make().test_client().get("/login").status_code == 200
+
+
+def test_an_instance_folder_in_no_home_is_named(monkeypatch):
+    monkeypatch.setenv("BLOG_INSTANCE", "~nobody-of-that-name/blog")
+    with pytest.raises(SettingError, match="BLOG_INSTANCE begins with ~"):
+        create_app()
+
+
 def test_a_file_of_settings_that_is_not_toml_is_named(make, tmp_path):
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "config.toml").write_text("NAME = My blog")
@@ -250,6 +269,7 @@ WRONG_URLS = [
     ("/instance/none/blog.db cannot be used: No such file", "sqlite:///none/blog.db"),
     ("wrong port", "postgresql://u:secret@127.0.0.1:five/name"),
     ("an @ in its password", "postgresql://u:sec@ret@127.0.0.1/name"),
+    ("an @ in its password", "postgresql://u:sec@r/et@127.0.0.1/name"),
     ("its host: .*nowhere.invalid", "postgresql://u:secret@nowhere.invalid/name"),
     ("its host or port: .*refused", "postgresql://u:secret@127.0.0.1:1/name"),
     ("its port: .*99999", "postgresql://u:secret@127.0.0.1:99999/name"),
