@@ -17,7 +17,6 @@ from urllib.parse import SplitResult, urlsplit
 import click
 import sqlalchemy as sa
 from flask import Blueprint, current_app
-from flask_login import user_logged_in
 
 from core.database import UNAVAILABLE, Metadata, advisory_lock, atomic, db, location
 from core.plugins import Blog, current_blog
@@ -39,33 +38,21 @@ commands = Blueprint("doctor", __name__, cli_group=None)
 def init_app(app: Blog) -> None:
     """Plug in, and say in the log when the secret key has changed."""
     app.register_blueprint(commands)
-    user_logged_in.connect(note_first_key, app)
     with app.app_context():
-        if not User.any_exists():
-            return
-        if not (noted := db.session.get(Metadata, KEY)):
+        noted = db.session.get(Metadata, KEY)
+        # Before the first account, any key will do.
+        if not noted or not User.any_exists():
             note_key()
         elif noted.value != app.config["KEY_FINGERPRINT"]:
             app.logger.warning(f"{NEW_KEY} If it is meant to be: flask doctor --accept-key")
 
 
-def note_first_key(_blog: Blog, **_: object) -> None:
-    """Note the key of the first session, in its transaction: the next start may have another."""
-    if not db.session.get(Metadata, KEY):
-        set_key()
-
-
 def note_key() -> None:
     """Note the fingerprint of the present key as that of the database."""
     with suppress(*UNAVAILABLE), atomic():  # a later start can do it, too
-        set_key()
-
-
-def set_key() -> None:
-    """The same, when the transaction is committed."""
-    advisory_lock(db.session.connection())  # of two that are first, one adds the row
-    fingerprint = current_app.config["KEY_FINGERPRINT"]
-    db.session.merge(Metadata(name=KEY, value=fingerprint))
+        advisory_lock(db.session.connection())  # of servers that start at once, one inserts it
+        fingerprint = current_app.config["KEY_FINGERPRINT"]
+        db.session.merge(Metadata(name=KEY, value=fingerprint))
 
 
 @commands.cli.command("doctor")
