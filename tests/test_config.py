@@ -181,7 +181,7 @@ def test_a_folder_or_file_of_another_user_is_named(tmp_path, modes, name):
     folder.chmod(0o700)
     assert result.returncode == 1
     assert result.stderr == (
-        f"Error: {folder}/config.toml cannot be used: Permission denied. Let the blog's user write "
+        f"Error: {folder}{name} cannot be used: Permission denied. Let the blog's user write "
         "in that folder, or name another in BLOG_INSTANCE.\n"
     )
 
@@ -266,7 +266,7 @@ WRONG_URLS = [
     ("names no file", "sqlite://"),
     ("names no file", "sqlite:///:memory:"),
     ("names no file", "sqlite://blog.db"),
-    ("/instance/none/blog.db cannot be used: No such file", "sqlite:///none/blog.db"),
+    ("/instance/none cannot be used: No such file", "sqlite:///none/blog.db"),
     ("wrong port", "postgresql://u:secret@127.0.0.1:five/name"),
     ("an @ in its password", "postgresql://u:sec@ret@127.0.0.1/name"),
     ("an @ in its password", "postgresql://u:sec@r/et@127.0.0.1/name"),
