@@ -157,6 +157,8 @@ def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
     with using(path.parent):
         if path.parent == Path(app.instance_path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            raise SettingError(f"There is no folder {path.parent} for the database. Make it first.")
         if not path.exists():
             path.touch(mode=0o600)  # SQLite would let all read it
     if os.access(path, os.W_OK) or os.access(path.parent, os.W_OK):

@@ -266,7 +266,7 @@ WRONG_URLS = [
     ("names no file", "sqlite://"),
     ("names no file", "sqlite:///:memory:"),
     ("names no file", "sqlite://blog.db"),
-    ("/instance/none cannot be used: No such file", "sqlite:///none/blog.db"),
+    ("There is no folder .*/instance/none for the database", "sqlite:///none/blog.db"),
     ("wrong port", "postgresql://u:secret@127.0.0.1:five/name"),
     ("an @ in its password", "postgresql://u:sec@ret@127.0.0.1/name"),
     ("an @ in its password", "postgresql://u:sec@r/et@127.0.0.1/name"),
