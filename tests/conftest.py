@@ -40,6 +40,12 @@ def missing(component, remedy):
     pytest.skip(sentence)
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @sa.event.listens_for(sa.Engine, "before_cursor_execute")
 def refuse_writes_of_safe_requests(connection, _cursor, statement, *_):
     """RFC 9110 §9.2.1: who only reads changes nothing."""
@@ -185,9 +191,7 @@ def postgresql():
 @pytest.fixture(scope="session")
 def strict_server():
     """A PostgreSQL server that asks for passwords at a port: the port, and its socket's folder."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with postgresql_server(f"-c listen_addresses=127.0.0.1 -p {port}") as folder:
         address = f"host={folder} port={port} user=blog dbname=postgres"
         with psycopg.connect(address, autocommit=True) as connection:

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import yaml
-from conftest import QUICK_HASH, Person, close, execute, missing
+from conftest import QUICK_HASH, Person, close, execute, free_port, missing
 from PIL import Image
 from test_new_field import ROOT, SOURCES
 from test_other_servers import APACHE, LINES, check_program
-from test_server import free_port
 
 from app import create_app
 from core.database import db

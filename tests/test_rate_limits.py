@@ -10,7 +10,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from conftest import PASSWORD, Person, missing, on_both
+from conftest import PASSWORD, Person, free_port, missing, on_both
 
 from core import security
 from core.config import SettingError
@@ -297,10 +297,7 @@ def test_no_password_is_in_the_log(near, caplog):
 def redis(tmp_path):
     """A function that starts a Redis server, always at the same port, and its URL."""
     program = shutil.which("redis-server") or missing("Redis", "apt-get install redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = []
+    port, processes = free_port(), []
 
     def start():
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", tmp_path]

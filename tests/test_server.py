@@ -25,6 +25,7 @@ from urllib.request import (
 )
 
 import pytest
+from conftest import free_port
 from werkzeug.test import TestResponse, encode_multipart
 
 ROOT = Path(__file__).parent.parent
@@ -34,12 +35,6 @@ pytestmark = pytest.mark.slow
 def recipe():
     """The command that serves the blog, as the Makefile has it."""
     return re.search(r"exec \$\(BIN\)/(.*)", (ROOT / "Makefile").read_text())[1].split()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(tmp_path, *words, command=(), **environment):
