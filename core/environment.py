@@ -1,8 +1,8 @@
 """Make `.venv` for the Makefile: `python3 -m core.environment requirements.txt`.
 
-An environment works only in the folder and by the Python that it was made for, and only if what
-was done to it came to an end. Any other is made anew. This runs before anything is installed, and
-by any Python 3.
+An environment works only in the folder and with the Python that it was made for, and only if its
+installation was finished. Any other is made anew. This module runs before anything is installed,
+and any Python 3 has to read it.
 """
 
 import fcntl
@@ -70,11 +70,11 @@ def purpose(files: list[str]) -> tuple[str, str]:
     return "\n".join([str(ROOT), sys.base_prefix, version, ""]), "".join(texts)
 
 
-def is_for(purpose: str) -> bool:
-    """Whether a whole environment was made for this; that of the tests is for the blog, too."""
+def is_for(expected: str) -> bool:
+    """Whether a whole environment was made for that; the one of the tests is for the blog, too."""
     made = MARK.read_text("utf-8", "surrogateescape") if MARK.is_file() else ""
     # A link whose end is gone is no file.
-    return PYTHON.is_file() and made.startswith(purpose)
+    return PYTHON.is_file() and made.startswith(expected)
 
 
 def run(lock: IO[str], module: str, *words: str) -> None:
@@ -94,7 +94,7 @@ def run(lock: IO[str], module: str, *words: str) -> None:
 
 
 def explain(output: str) -> str:
-    """The sentence for what pip says, which is an odd one without a network."""
+    """A sentence for what pip says, and what to do where there is no network."""
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:] or ["nothing"]
     reason = f"The packages could not be installed. pip says: {errors[0].removeprefix('ERROR: ')}"
