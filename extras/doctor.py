@@ -149,17 +149,20 @@ def check_storage() -> Iterator[str]:
     """Whether the database can be written, and was backed up."""
     folder = Path(current_app.instance_path)
     last_backup = folder / LAST_BACKUP
-    if db.engine.dialect.name == "sqlite":
+    is_sqlite = db.engine.dialect.name == "sqlite"
+    if is_sqlite:
         folder = Path(str(db.engine.url.database)).parent
     try:
         with db.engine.begin() as connection:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
-        with tempfile.TemporaryFile(dir=folder) as file:
+        # PostgreSQL has disks of its own, and uploads are spooled to that for temporary files.
+        with tempfile.TemporaryFile(dir=folder if is_sqlite else None) as file:
             file.write(bytes(FREE_BYTES_MIN))
     except (OSError, sa.exc.DBAPIError) as error:
+        place = folder if is_sqlite else "the folder for temporary files"
         reason = getattr(error, "orig", error)
         advice = "Free some space, or give the blog's user the right."
-        yield f"Wrong: The database or {folder} cannot be written ({reason}). {advice}"
+        yield f"Wrong: The database or {place} cannot be written ({reason}). {advice}"
     begin = time.time() - BACKUP_DAYS * 24 * 60 * 60
     if not last_backup.exists() or last_backup.stat().st_mtime < begin:
         yield f"Risky: No backup was made in {BACKUP_DAYS} days. Run flask backup FILE every day."

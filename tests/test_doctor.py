@@ -293,6 +293,16 @@ def test_a_database_that_cannot_be_written_is_named(doctor, database_url):
     assert "cannot execute UPDATE in a read-only transaction" in result.output
 
 
+@on_postgresql
+def test_with_postgresql_the_instance_folder_need_not_be_there(make_app, trace):
+    app = make_app(**WELL)
+    Person(app, "olga").sign_up()
+    trace.unlink()
+    trace.parent.rmdir()
+    result = app.test_cli_runner().invoke(args=["doctor"])
+    assert (result.exit_code, result.output) == (0, NO_BACKUP)
+
+
 def test_a_copy_from_before_an_upgrade_is_named(doctor, tmp_path):
     copy = tmp_path / "blog.db.before-0001"
     copy.touch()
