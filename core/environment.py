@@ -7,6 +7,7 @@ and any Python 3 has to read it.
 
 import fcntl
 import importlib.util
+import os
 import subprocess
 import sys
 import venv
@@ -19,6 +20,8 @@ FOLDER = ROOT / ".venv"
 PYTHON = FOLDER / "bin" / "python"
 MARK = FOLDER / "made-for"  # written last: what has none is not whole
 CONSTRAINTS = ROOT / "constraints.txt"
+# By these, pip installs elsewhere, or nothing.
+ELSEWHERE = {"PIP_DRY_RUN", "PIP_PREFIX", "PIP_ROOT", "PIP_TARGET"}
 NETWORK = (
     "Is this machine online? "
     "If it needs a proxy, name it and run make again: export HTTPS_PROXY=http://host:port"
@@ -40,6 +43,8 @@ def main() -> None:
         sys.exit(f"You may not write {error.filename}. {TAKE_OVER}")
     except OSError as error:
         sys.exit(f".venv could not be made: {error.strerror}.")
+    except ValueError:  # venv refuses what no PATH can have
+        sys.exit(f"{ROOT} has a colon in its name: rename that folder.")
     except KeyboardInterrupt:
         sys.exit("Stopped. The next make begins anew.")
 
@@ -80,11 +85,13 @@ def is_for(expected: str) -> bool:
 def run(lock: IO[str], module: str, *words: str) -> None:
     """Run a module in the environment, else CalledProcessError.
 
-    It holds the lock, too: should this process alone be killed, the module runs on.
+    It sees no package of PYTHONPATH, which would be left out of the environment. It holds the lock, too: should this process alone be killed, the module runs on.
     """
     subprocess.run(
-        [str(PYTHON), "-m", module, *words],
+        [str(PYTHON), "-I", "-m", module, *words],
         cwd=ROOT,
+        env={name: text for name, text in os.environ.items() if name not in ELSEWHERE}
+        | {"PIP_USER": "0"},
         check=True,
         pass_fds=[lock.fileno()],
         stdout=subprocess.PIPE,

@@ -197,6 +197,28 @@ def test_an_environment_of_another_minor_version_is_made_anew(ready, environment
     assert is_set_up(ready)
 
 
+def test_settings_of_pip_and_python_keep_no_package_out(ready, environment, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(site_packages(ready), elsewhere)
+    shutil.rmtree(ready / ".venv")
+    names = ("PIP_PREFIX", "PIP_TARGET", "PYTHONPATH")
+    settings = dict.fromkeys(names, str(elsewhere)) | {"PIP_USER": "1"}
+    assert set_up(ready, environment | settings)[0] == 0
+    assert (site_packages(ready) / "pygments").is_dir()
+
+
+def test_a_folder_with_a_colon_in_its_name_is_refused_in_a_sentence(environment, tmp_path):
+    status, output = set_up(copy_project(tmp_path / "a:b", SMALL), environment)
+    assert status == 1
+    assert "a:b has a colon in its name: rename that folder.\n" in output
+    assert "Traceback" not in output
+
+
+def site_packages(folder):
+    """Where an environment has its packages."""
+    return next((folder / ".venv/lib").iterdir()) / "site-packages"
+
+
 def test_what_one_has_installed_oneself_stays_when_the_versions_change(ready, environment):
     pip = [ready / ".venv/bin/pip", "install", "--quiet", "blinker"]
     subprocess.run(pip, env=environment, check=True)
