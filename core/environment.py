@@ -85,7 +85,8 @@ def is_for(expected: str) -> bool:
 def run(lock: IO[str], module: str, *words: str) -> None:
     """Run a module in the environment, else CalledProcessError.
 
-    It sees no package of PYTHONPATH, which would be left out of the environment. It holds the lock, too: should this process alone be killed, the module runs on.
+    It sees no package of PYTHONPATH, which would be left out of the environment. And it holds the
+    lock, too: should this process alone be killed, the module runs on.
     """
     subprocess.run(
         [str(PYTHON), "-I", "-m", module, *words],
