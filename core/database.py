@@ -163,9 +163,9 @@ def _options_of_sqlite(app: Flask, path: Path) -> dict[str, Any]:
             path.touch(mode=0o600)  # SQLite would let all read it
     if os.access(path, os.W_OK) or os.access(path.parent, os.W_OK):
         return {}
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size:
-        return {}  # there are changes in it that SQLite has to apply
+    others = [path.with_name(f"{path.name}-{suffix}") for suffix in ("journal", "shm", "wal")]
+    if any(other.exists() and other.stat().st_size for other in others):
+        return {}  # another process has it open, or there are changes that SQLite has to apply
     # SQLite cannot lock it, and need not: nobody changes it.
     source = f"{path.resolve().as_uri()}?immutable=1"
     return {"creator": partial(sqlite3.connect, source, uri=True, check_same_thread=False)}

@@ -67,6 +67,19 @@ def test_changes_that_are_not_yet_in_the_file_are_not_passed_over(disk, tmp_path
     assert re.fullmatch("Error: Not upgraded, the database is as it was: .*\n", result.stderr)
 
 
+def test_what_another_process_writes_meanwhile_is_read(disk, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "disk" / "blog.db")) as writer:
+        writer.execute("SELECT * FROM posts").fetchone()
+        write_protect(tmp_path)
+        port = free_port()
+        command = [*PLAIN_USER, sys.executable, *recipe()[1:]]
+        with running(tmp_path, port, "--port", str(port), command=command, **disk), writer:
+            writer.execute("UPDATE posts SET title = 'Just changed'")
+            writer.commit()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                assert "Just changed" in answer.read().decode()
+
+
 @pytest.mark.parametrize("modes", [(0o400, 0o700), (0o600, 0o500)])
 def test_half_a_right_to_write_is_named(disk, tmp_path, modes):
     (tmp_path / "disk" / "blog.db").chmod(modes[0])
