@@ -181,7 +181,7 @@ def test_a_folder_or_file_of_another_user_is_named(tmp_path, modes, name):
     folder.chmod(0o700)
     assert result.returncode == 1
     assert result.stderr == (
-        f"Error: {folder}{name} cannot be used: Permission denied. Let the blog's user write "
+        f"Error: {tmp_path / name} cannot be used: Permission denied. Let the blog's user write "
         "in that folder, or name another in BLOG_INSTANCE.\n"
     )
 

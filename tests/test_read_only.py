@@ -4,6 +4,7 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
+from urllib.request import urlopen
 
 import pytest
 from conftest import Person, close
@@ -76,7 +77,7 @@ def test_what_another_process_writes_meanwhile_is_read(disk, tmp_path):
         with running(tmp_path, port, "--port", str(port), command=command, **disk), writer:
             writer.execute("UPDATE posts SET title = 'Just changed'")
             writer.commit()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            with urlopen(f"http://127.0.0.1:{port}/") as answer:
                 assert "Just changed" in answer.read().decode()
 
 
