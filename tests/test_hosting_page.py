@@ -130,7 +130,7 @@ def project(tmp_path):
 @pytest.fixture
 def databases(postgresql):
     """A function that puts this test's own databases on PostgreSQL in the place of the page's."""
-    url = re.compile(f"{POSTGRESQL.rpartition('/')[0]}/(\\w+)")
+    url = re.compile(r"postgresql://blog(?::password)?@127\.0\.0\.1/(\w+)")
     execute(postgresql, "CREATE DATABASE blog")
     yield lambda text: url.sub(lambda match: postgresql.format(match[1]), text)
     for name in set(url.findall(TEXT)):
@@ -229,6 +229,12 @@ def test_the_containers_of_the_page_are_in_the_compose_files():
     words = r"docker compose .*?(?:exec|run|cp)(?: -T| --rm)* ([\w-]+)"
     assert {*re.findall(words, TEXT)} == {"blog", "database"}
     assert {"blog", "blog-1", "blog-2", "database"} <= services
+
+
+def test_no_command_of_the_page_shows_a_password():
+    lines = [line for _, _, code in BLOCKS for line in code.splitlines()]
+    told = [line for line in lines if ":password@" in line or "$BLOG_DATABASE_URL" in line]
+    assert [line for line in told if not line.startswith("export ")] == []
 
 
 def test_every_block_of_the_page_is_run_or_for_the_system():
