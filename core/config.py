@@ -92,13 +92,10 @@ def load(app: Flask, settings: Mapping[str, object]) -> None:
     config, folder = app.config, Path(app.instance_path)
     config.from_object(__name__)
     _read_file(config, folder)
-    port = config["PORT"]
     config.from_prefixed_env("BLOG")
     config |= {name: os.environ[f"BLOG_{name}"] for name in TEXTS if f"BLOG_{name}" in os.environ}
-    # By such an address, Kubernetes tells where a service called "blog" is.
-    if os.environ.get("BLOG_PORT", "tcp://").startswith("tcp://"):
-        given = os.environ.get("PORT", "")
-        config["PORT"] = int(given) if given.isdecimal() else port
+    if "BLOG_PORT" not in os.environ and os.environ.get("PORT", "").isdecimal():
+        config["PORT"] = int(os.environ["PORT"])
     config.update(settings)
     _check(config)
     config["SQLALCHEMY_DATABASE_URI"] = _database_url(config)

@@ -159,7 +159,6 @@ def test_the_server_answers_and_stops_cleanly(tmp_path, stop):
         ("--host 127.0.0.1", {"BLOG_PORT": "{port}", "BLOG_HOST": "192.0.2.1"}),
         ("", {"BLOG_PORT": "{port}", "PORT": "1"}),
         ("", {"PORT": "{port}"}),
-        ("", {"PORT": "{port}", "BLOG_PORT": "tcp://192.0.2.1:8000"}),
         ("--host localhost", {"PORT": "{port}", "HOST": "192.0.2.1"}),
         ("", {"PORT": "{port}", "HOST": "nowhere.invalid"}),
     ],
