@@ -50,7 +50,8 @@ served() {
   .venv/bin/python -c "$BLOG_GET" healthz
   .venv/bin/python -c "$BLOG_GET" >> "$BLOG_PAGES"
   kill -- -$server
-  wait $server || true
+  # Now and then, GNU make waits for ever for what ended together with it.
+  (sleep 10; kill -KILL -- -$server 2>/dev/null) & wait $server || true
 }
 """
 GET = """

@@ -107,7 +107,11 @@ def running_image(image, volume, user=STRANGER, mode="ro", **settings):
         try:
             yield Container(image, process, volume, user, settings)
         finally:
-            process.kill()  # and with it all that it started
+            # The child of unshare is process 1 of the container: with it, all others end.
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            pids = children.read_text().split() if children.exists() else []
+            [os.kill(int(pid), signal.SIGKILL) for pid in pids]
+            process.kill()
 
 
 @pytest.fixture(scope="session")
