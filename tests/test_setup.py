@@ -69,10 +69,7 @@ def two_at_once(tmp_path_factory, environment):
         late, first = sorted(both, key=lambda process: process.poll() is None)
         wait(lambda: answers(int(port)))
     finally:
-        for process in both:
-            with suppress(ProcessLookupError):  # it has ended
-                os.killpg(process.pid, signal.SIGTERM)
-        texts = {process: process.communicate(timeout=15)[0] for process in both}
+        texts = {process: stop(process) for process in both}
     return folder, [texts[first], texts[late]]
 
 
@@ -102,6 +99,18 @@ def start(folder, environment, **more):
     )
 
 
+def stop(process):
+    """End `make run` and all that it started; what it has said."""
+    with suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        return process.communicate(timeout=10)[0]
+    except subprocess.TimeoutExpired:
+        # Now and then, GNU make waits for ever for what ended together with it.
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()[0]
+
+
 @contextmanager
 def made(folder, environment, **more):
     """The port of the blog that `make run` serves in that folder."""
@@ -112,8 +121,7 @@ def made(folder, environment, **more):
         assert process.poll() is None, process.communicate()[0]
         yield port
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=15)
+        stop(process)
 
 
 def wait(until, seconds=240):
