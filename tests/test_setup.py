@@ -106,7 +106,7 @@ def stop(process):
     try:
         return process.communicate(timeout=10)[0]
     except subprocess.TimeoutExpired:
-        # Now and then, GNU make waits for ever for what ended together with it.
+        # Granian waits for ever if its worker ends before it has its own signal.
         os.killpg(process.pid, signal.SIGKILL)
         return process.communicate()[0]
 
