@@ -50,7 +50,7 @@ served() {
   .venv/bin/python -c "$BLOG_GET" healthz
   .venv/bin/python -c "$BLOG_GET" >> "$BLOG_PAGES"
   kill -- -$server
-  # Granian waits for ever if its worker ends before it has its own signal.
+  # Now and then, Granian waits for ever when its whole process group gets a signal.
   (sleep 10; kill -KILL -- -$server 2>/dev/null) & wait $server || true
 }
 """

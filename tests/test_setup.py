@@ -106,7 +106,7 @@ def stop(process):
     try:
         return process.communicate(timeout=10)[0]
     except subprocess.TimeoutExpired:
-        # Granian waits for ever if its worker ends before it has its own signal.
+        # Now and then, Granian waits for ever when its whole process group gets a signal.
         os.killpg(process.pid, signal.SIGKILL)
         return process.communicate()[0]
 
