@@ -83,6 +83,7 @@ def form_reader(threads: int) -> Callable[[], None]:
     slots = BoundedSemaphore(max(1, int(threads * SLOW_SHARE_MAX)))
 
     def read_form() -> None:
+        """Read the form of a POST, and of nothing else."""
         if request.method != "POST":
             # No form is read from it: here or in a view, it could come slowly.
             request.max_content_length = 0
